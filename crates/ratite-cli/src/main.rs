@@ -1,0 +1,2 @@
+//! The `ratite` command.
+fn main() {}

@@ -1,0 +1,282 @@
+//! The handle everyone uses: execute, listen, close. Talks to its connection by messages only.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::address::Address;
+use crate::connection::Connection;
+use crate::connection::Execute;
+use crate::connection::Registry;
+use crate::connection::Request;
+use crate::deadline::within;
+use crate::error::Disconnect;
+use crate::error::Error;
+use crate::error::ExecuteError;
+use crate::event::EventFilter;
+use crate::handshake::handshake;
+use crate::listener::Listener;
+use crate::listener::Subscription;
+use crate::message::Command;
+use crate::message::Greeting;
+use crate::message::Reply;
+use crate::message::ReplyError;
+use crate::options::Options;
+use crate::server::PeerCredentials;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::wire::Wire;
+
+/// A QMP session. Cheap to clone; clones share one connection, which closes when the last of them is dropped.
+///
+/// Any number of commands may be under way at once, from any number of tasks and threads. Dropping a command's
+/// future before it was written means that it is never sent; afterwards it takes its effect and its reply is dropped.
+#[derive(Debug, Clone)]
+pub struct Client {
+    requests: mpsc::UnboundedSender<Request>,
+    ended: watch::Receiver<Option<Disconnect>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    greeting: Option<Greeting>,
+    capabilities: Vec<String>,
+    registry: Registry,
+    command_limit: Mutex<Duration>,
+}
+
+impl Client {
+    /// Connects to a QMP server at `address` and negotiates.
+    ///
+    /// The whole is bounded by [`Options::connect_limit`]. Must be called within a tokio runtime, which then drives
+    /// the connection.
+    ///
+    /// # Errors
+    /// [`Error`], each with what it was about.
+    pub async fn connect(address: &Address, options: Options) -> Result<Self, Error> {
+        let limit = options.connect_limit;
+        within(limit, format!("QMP session with {address}"), async {
+            let socket = Socket::connect(address).await.map_err(|source| Error::Connect {
+                address: address.clone(),
+                source,
+            })?;
+            Self::begin(socket, options).await
+        })
+        .await?
+    }
+
+    /// Waits for a peer to connect to `server` and negotiates with it; see [`Server::accept`] for `welcome`.
+    ///
+    /// The whole is bounded by [`Options::connect_limit`].
+    ///
+    /// # Errors
+    /// [`Error`], each with what it was about.
+    pub async fn accept(
+        server: &Server,
+        welcome: impl FnMut(Option<PeerCredentials>) -> bool,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let limit = options.connect_limit;
+        within(limit, format!("QMP session from {}", server.address()), async {
+            Self::begin(server.accept(Duration::MAX, welcome).await?, options).await
+        })
+        .await?
+    }
+
+    /// Negotiates over a socket that is already connected, bounded by [`Options::connect_limit`].
+    ///
+    /// # Errors
+    /// [`Error`], each with what it was about.
+    pub async fn over(socket: impl Into<Socket>, options: Options) -> Result<Self, Error> {
+        let limit = options.connect_limit;
+        within(limit, "QMP session", Self::begin(socket.into(), options)).await?
+    }
+
+    async fn begin(socket: Socket, options: Options) -> Result<Self, Error> {
+        let mut wire = Wire::new(socket, options.limits, options.transcript);
+        let (greeting, capabilities) = if options.handshake {
+            let session = handshake(&mut wire, &options.capabilities, &options.subscriptions).await?;
+            (Some(session.greeting), session.capabilities)
+        } else {
+            (None, Vec::new())
+        };
+        let registry = Registry::default();
+        options
+            .subscriptions
+            .into_iter()
+            .for_each(|subscription| registry.add(subscription));
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let (publish, ended) = watch::channel(None);
+        let oob = capabilities.iter().any(|capability| capability == "oob");
+        tokio::spawn(Connection::new(wire, inbox, registry.clone(), publish, oob).run());
+        let command_limit = Mutex::new(options.command_limit);
+        Ok(Self {
+            requests,
+            ended,
+            shared: Arc::new(Shared {
+                greeting,
+                capabilities,
+                registry,
+                command_limit,
+            }),
+        })
+    }
+
+    /// Executes a command and returns its value.
+    ///
+    /// `arguments` is anything that serialises to a JSON object; `()` for none.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; [`ExecuteError::Refused`] carries QEMU's own words.
+    pub async fn execute(&self, name: &str, arguments: impl Serialize) -> Result<Value, ExecuteError> {
+        self.execute_as(name, arguments).await
+    }
+
+    /// Executes a command and returns its value as a `T`, read straight from the reply's text.
+    ///
+    /// # Errors
+    /// As [`Client::execute`], and [`ExecuteError::Malformed`] when the value is no `T`.
+    pub async fn execute_as<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: impl Serialize,
+    ) -> Result<T, ExecuteError> {
+        let reply = self.send(self.command(name, arguments)?).await?;
+        read(name, reply.decode())
+    }
+
+    /// Executes a command and returns the JSON text of its value, exactly as it arrived.
+    ///
+    /// # Errors
+    /// As [`Client::execute`].
+    pub async fn execute_text(&self, name: &str, arguments: impl Serialize) -> Result<String, ExecuteError> {
+        let reply = self.send(self.command(name, arguments)?).await?;
+        read(name, reply.returned().map(str::to_owned))
+    }
+
+    /// Sends `command` and returns the reply as it is, be it a value or QEMU's refusal.
+    ///
+    /// # Errors
+    /// [`ExecuteError`], but never [`ExecuteError::Refused`].
+    pub async fn send(&self, command: Command) -> Result<Reply, ExecuteError> {
+        let name = command.name.clone();
+        let limit = command.limit.unwrap_or_else(|| self.command_limit());
+        let (answer, reply) = oneshot::channel();
+        if self
+            .requests
+            .send(Request::Execute(Execute { command, answer }))
+            .is_err()
+        {
+            return Err(self.disconnected(name));
+        }
+        match within(limit, format_args!("reply to `{name}`"), reply).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(self.disconnected(name)),
+            Err(timed_out) => Err(ExecuteError::TimedOut(timed_out)),
+        }
+    }
+
+    fn command(&self, name: &str, arguments: impl Serialize) -> Result<Command, ExecuteError> {
+        Command::new(name)
+            .arguments(arguments)
+            .map_err(|source| ExecuteError::Arguments {
+                command: name.to_owned(),
+                source,
+            })
+    }
+
+    fn disconnected(&self, command: String) -> ExecuteError {
+        let why = self.ended.borrow().clone();
+        ExecuteError::Disconnected {
+            command,
+            source: why.unwrap_or(Disconnect::Runtime),
+        }
+    }
+
+    /// Listens to the events that `filter` takes, from now on, in a queue of 16384 events.
+    ///
+    /// Armed when this returns: whatever a later command causes is seen.
+    #[must_use]
+    pub fn listen(&self, filter: EventFilter) -> Listener {
+        let (listener, subscription) = Listener::new(filter);
+        self.subscribe(subscription);
+        listener
+    }
+
+    /// Feeds a listener that was made apart, from now on.
+    pub fn subscribe(&self, subscription: Subscription) {
+        self.shared.registry.add(subscription);
+    }
+
+    /// What the peer said first; `None` for a session without handshake.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.shared.greeting.as_ref()
+    }
+
+    /// The capabilities that are on.
+    #[must_use]
+    pub fn capabilities(&self) -> &[String] {
+        &self.shared.capabilities
+    }
+
+    /// The limit of commands that have none of their own.
+    #[must_use]
+    pub fn command_limit(&self) -> Duration {
+        *self
+            .shared
+            .command_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the limit of commands that have none of their own, for all clones.
+    pub fn set_command_limit(&self, limit: Duration) {
+        *self
+            .shared
+            .command_limit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+
+    /// Why the connection ended, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<Disconnect> {
+        self.ended.borrow().clone()
+    }
+
+    /// Waits until the connection has ended, however long that takes, and says why. It does not keep the connection
+    /// alive.
+    pub fn closed(&self) -> impl Future<Output = Disconnect> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let outcome = ended.wait_for(Option::is_some).await.map(|why| (*why).clone());
+            outcome.ok().flatten().unwrap_or(Disconnect::Runtime)
+        }
+    }
+
+    /// Closes the connection for all clones; commands that wait fail. Returns once it is closed.
+    pub async fn close(&self) {
+        if self.requests.send(Request::Close).is_ok() {
+            self.closed().await;
+        }
+    }
+}
+
+/// A reply's value, or why there is none.
+fn read<T>(command: &str, outcome: Result<T, ReplyError>) -> Result<T, ExecuteError> {
+    let command = command.to_owned();
+    outcome.map_err(|error| match error {
+        ReplyError::Refused(source) => ExecuteError::Refused { command, source },
+        ReplyError::Malformed(source) => ExecuteError::Malformed { command, source },
+    })
+}

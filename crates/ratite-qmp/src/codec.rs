@@ -1,0 +1,472 @@
+//! Bytes to messages and back, with limits. Pure: no I/O.
+//!
+//! QEMU ends a message with CRLF, other peers with LF or nothing, and `pretty=on` spreads one over many lines. So a
+//! message ends where its outermost brace closes, whatever stands between. The scanner keeps its place across reads
+//! and looks at every byte once; a growing message costs linear time.
+
+use std::io;
+use std::ops::Range;
+
+use memchr::memchr2;
+use serde::Serialize;
+use serde_json::ser::CompactFormatter;
+use serde_json::ser::Formatter;
+use serde_json::ser::Serializer;
+
+use crate::finite::FiniteOnly;
+use crate::message::Command;
+use crate::message::DEFAULT_DEPTH;
+use crate::message::Malformed;
+use crate::message::excerpt;
+
+/// How much of a peer's output is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest message in bytes; 64 MiB by default. A longer one ends the connection.
+    pub message: usize,
+    /// The deepest nesting that is turned into values; 2048 levels by default (QEMU itself stops at 1024). A reply
+    /// nested more deeply fails its command; its raw text can still be had.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: 64 << 20,
+            depth: DEFAULT_DEPTH,
+        }
+    }
+}
+
+/// Cuts a stream of bytes into messages.
+///
+/// Bytes go in through [`Decoder::space`] and [`Decoder::filled`]; messages come out of [`Decoder::next`].
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// Where the bytes that are not yet handed out begin and end.
+    start: usize,
+    end: usize,
+    /// How far the scanner has looked.
+    scanned: usize,
+    state: State,
+    depth: usize,
+    limit: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Between,
+    Structure,
+    String,
+    Escape,
+}
+
+/// How much room a read gets at least.
+const READ_SIZE: usize = 16 << 10;
+
+/// A buffer that grew beyond this for one long message is given back after it.
+const KEPT_CAPACITY: usize = 1 << 20;
+
+impl Decoder {
+    /// A decoder that refuses messages longer than `limits.message`.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            scanned: 0,
+            state: State::Between,
+            depth: 0,
+            limit: limits.message,
+        }
+    }
+
+    /// Room for the next read: at least one byte, usually 16 KiB or more.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.rewind();
+        }
+        if self.buffer.len() - self.end < READ_SIZE {
+            self.make_room();
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// Says that `count` bytes of [`Decoder::space`] now hold what was read.
+    ///
+    /// # Panics
+    /// When `count` is more than the space was long.
+    pub fn filled(&mut self, count: usize) {
+        assert!(
+            count <= self.buffer.len() - self.end,
+            "more bytes than there was room for"
+        );
+        self.end += count;
+    }
+
+    /// Adds bytes that are already in memory.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.filled(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    /// The next complete message, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`Malformed`] for bytes that cannot be a message; there is no way to go on after that.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it yields borrows from the decoder"
+    )]
+    pub fn next(&mut self) -> Result<Option<&str>, Malformed> {
+        let Some(message) = self.scan()? else {
+            return Ok(None);
+        };
+        self.start = message.end;
+        let bytes = &self.buffer[message];
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) => {
+                let at = error.valid_up_to();
+                Err(Malformed::NotUtf8 {
+                    at,
+                    excerpt: excerpt(&bytes[at.saturating_sub(20)..]),
+                })
+            }
+        }
+    }
+
+    /// Says that no more bytes will come.
+    ///
+    /// # Errors
+    /// [`Malformed::Truncated`] when a message had begun.
+    pub fn finish(&self) -> Result<(), Malformed> {
+        if self.state == State::Between {
+            return Ok(());
+        }
+        Err(Malformed::Truncated {
+            excerpt: excerpt(&self.buffer[self.start..self.end]),
+        })
+    }
+
+    /// Looks at the bytes not yet seen, up to the end of a message.
+    fn scan(&mut self) -> Result<Option<Range<usize>>, Malformed> {
+        while self.scanned < self.end {
+            let byte = self.buffer[self.scanned];
+            match (self.state, byte) {
+                (State::Between, b' ' | b'\t' | b'\r' | b'\n') => self.start = self.scanned + 1,
+                (State::Between, b'{') => {
+                    self.start = self.scanned;
+                    self.depth = 1;
+                    self.state = State::Structure;
+                }
+                (State::Between, _) => {
+                    return Err(Malformed::NotAnObject {
+                        excerpt: excerpt(self.current_line()),
+                    });
+                }
+                (State::Structure, b'"') => self.state = State::String,
+                (State::Structure, b'{' | b'[') => self.depth += 1,
+                (State::Structure, b'}' | b']') => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        self.scanned += 1;
+                        self.state = State::Between;
+                        return self.checked(self.start..self.scanned).map(Some);
+                    }
+                }
+                (State::Structure, _) => {}
+                (State::String, _) => match memchr2(b'"', b'\\', &self.buffer[self.scanned..self.end]) {
+                    None => {
+                        self.scanned = self.end;
+                        continue;
+                    }
+                    Some(ahead) => {
+                        self.scanned += ahead;
+                        let closes = self.buffer[self.scanned] == b'"';
+                        self.state = if closes { State::Structure } else { State::Escape };
+                    }
+                },
+                (State::Escape, _) => self.state = State::String,
+            }
+            self.scanned += 1;
+        }
+        self.checked(self.start..self.end)?;
+        Ok(None)
+    }
+
+    fn checked(&self, message: Range<usize>) -> Result<Range<usize>, Malformed> {
+        if message.len() > self.limit {
+            Err(Malformed::TooLong { limit: self.limit })
+        } else {
+            Ok(message)
+        }
+    }
+
+    /// The rest of the line the scanner is in: what a person would call the garbage.
+    fn current_line(&self) -> &[u8] {
+        let rest = &self.buffer[self.scanned..self.end];
+        let line = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        &rest[..line.max(1)]
+    }
+
+    fn rewind(&mut self) {
+        (self.start, self.end, self.scanned) = (0, 0, 0);
+        if self.buffer.len() > KEPT_CAPACITY {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Moves what is left to the front if that frees half of the buffer, or else doubles it; so each byte is moved
+    /// a bounded number of times.
+    fn make_room(&mut self) {
+        if self.start > 0 && self.start >= self.buffer.len() / 2 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() - self.end < READ_SIZE {
+            let length = (self.buffer.len() * 2).max(self.end + READ_SIZE);
+            self.buffer.resize(length, 0);
+        }
+    }
+}
+
+/// The message that sends `command` under `id`.
+///
+/// Compact, without blanks or line end: QEMU reads its monitor byte by byte, and every byte costs it microseconds.
+pub(crate) fn encode(command: &Command, id: u64) -> String {
+    let verb = if command.oob { "exec-oob" } else { "execute" };
+    let name = to_wire(&command.name).expect("a string serialises");
+    match &command.arguments {
+        Some(arguments) => format!(r#"{{"{verb}":{name},"arguments":{arguments},"id":{id}}}"#),
+        None => format!(r#"{{"{verb}":{name},"id":{id}}}"#),
+    }
+}
+
+/// `value` as compact JSON in ASCII, as QEMU itself writes it.
+///
+/// # Errors
+/// When the value does not serialise, or holds a float that JSON cannot hold.
+pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    value.serialize(FiniteOnly)?;
+    let mut bytes = Vec::with_capacity(128);
+    value.serialize(&mut Serializer::with_formatter(
+        &mut bytes,
+        Ascii(CompactFormatter),
+    ))?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// Writes compact JSON in which every character beyond ASCII is escaped.
+struct Ascii(CompactFormatter);
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.is_ascii() {
+            return self.0.write_string_fragment(writer, fragment);
+        }
+        for character in fragment.chars() {
+            if character.is_ascii() {
+                write!(writer, "{character}")?;
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use serde_json::json;
+
+    fn all(decoder: &mut Decoder) -> Vec<String> {
+        let mut messages = Vec::new();
+        while let Some(message) = decoder.next().unwrap() {
+            messages.push(message.to_owned());
+        }
+        messages
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Vec<String>, Malformed> {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.feed(bytes);
+        let mut messages = Vec::new();
+        while let Some(message) = decoder.next()? {
+            messages.push(message.to_owned());
+        }
+        decoder.finish().map(|()| messages)
+    }
+
+    #[test]
+    fn any_line_end_and_none_separate_messages() {
+        let messages = decode(b"{\"a\":1}\r\n{\"b\":2}\n\n{}{\"c\":[{}]} \t{\"d\":\"}\\\"{\"}").unwrap();
+
+        assert_eq!(
+            messages,
+            [
+                "{\"a\":1}",
+                "{\"b\":2}",
+                "{}",
+                "{\"c\":[{}]}",
+                "{\"d\":\"}\\\"{\"}"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pretty_message_is_one_message() {
+        let pretty = serde_json::to_string_pretty(&json!({"return": [{"a": "}\n{"}, []], "id": 1})).unwrap();
+
+        assert_eq!(
+            decode(format!("{pretty}\r\n{{}}").as_bytes()).unwrap(),
+            [pretty.as_str(), "{}"]
+        );
+    }
+
+    #[test]
+    fn garbage_is_named_up_to_its_line_end() {
+        let error = decode(b"\r\nhello \x07\r\n{}").unwrap_err();
+
+        assert_eq!(
+            error,
+            Malformed::NotAnObject {
+                excerpt: "hello \\x07".into()
+            }
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named_with_their_place() {
+        let error = decode(b"{\"a\":\"\xff\"}").unwrap_err();
+
+        assert_eq!(
+            error,
+            Malformed::NotUtf8 {
+                at: 6,
+                excerpt: "{\\\"a\\\":\\\"\\xff\\\"}".into()
+            }
+        );
+    }
+
+    #[test]
+    fn half_a_message_at_the_end_is_told() {
+        assert!(
+            matches!(decode(b"{}{\"a\""), Err(Malformed::Truncated { excerpt }) if excerpt == "{\\\"a\\\"")
+        );
+    }
+
+    #[test]
+    fn the_limit_holds_to_the_byte() {
+        let limits = Limits {
+            message: 9,
+            ..Limits::default()
+        };
+        let mut decoder = Decoder::new(limits);
+        decoder.feed(b"   {\"a\":123}");
+        assert_eq!(all(&mut decoder), ["{\"a\":123}"]);
+
+        decoder.feed(b"{\"a\":1234");
+
+        assert!(decoder.next().is_ok());
+        decoder.feed(b"5");
+        assert_eq!(decoder.next().unwrap_err(), Malformed::TooLong { limit: 9 });
+    }
+
+    #[test]
+    fn the_buffer_of_a_long_message_is_given_back() {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.feed(format!("{{\"a\":\"{}\"}}", "x".repeat(8 << 20)).as_bytes());
+        assert_eq!(all(&mut decoder).len(), 1);
+
+        decoder.feed(b"{}");
+
+        assert!(decoder.buffer.len() <= KEPT_CAPACITY);
+        assert_eq!(all(&mut decoder), ["{}"]);
+    }
+
+    #[test]
+    fn what_is_sent_is_compact_ascii_without_a_line_end() {
+        let command = Command::new("x")
+            .arguments(json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}))
+            .unwrap();
+
+        let text = encode(&command, 7);
+
+        assert!(text.is_ascii() && !text.contains([' ', '\n']), "{text}");
+        assert!(
+            text.starts_with(r#"{"execute":"x","arguments":{"#) && text.ends_with(r#"},"id":7}"#),
+            "{text}"
+        );
+        let sent: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(sent["arguments"], json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}));
+    }
+
+    #[test]
+    fn numbers_that_json_cannot_hold_are_refused() {
+        #[derive(Serialize)]
+        struct Deep {
+            list: Vec<Option<f64>>,
+        }
+
+        let error = to_wire(&Deep {
+            list: vec![Some(1.5), Some(f64::NAN)],
+        })
+        .unwrap_err();
+
+        assert_eq!(error.to_string(), "JSON has no number NaN");
+        assert_eq!(
+            to_wire(&Deep {
+                list: vec![Some(1.5), None]
+            })
+            .unwrap(),
+            r#"{"list":[1.5,null]}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn however_the_stream_is_cut_the_messages_are_the_same(
+            texts in prop::collection::vec("[a-z\\[\\]{}\"\\\\é\n]{0,12}", 0..8),
+            cuts in prop::collection::vec(1_usize..7, 1..40),
+        ) {
+            let sent: Vec<String> = texts.iter().map(|text| json!({ "k": [text, {"n": text}] }).to_string()).collect();
+            let stream = sent.join("\r\n");
+            let mut decoder = Decoder::new(Limits::default());
+            let mut received = Vec::new();
+            let (mut rest, mut cut) = (stream.as_bytes(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                decoder.feed(head);
+                received.extend(all(&mut decoder));
+                rest = tail;
+            }
+            prop_assert_eq!(received, sent);
+            prop_assert!(decoder.finish().is_ok());
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+        }
+    }
+}

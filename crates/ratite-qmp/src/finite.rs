@@ -1,0 +1,176 @@
+//! A serializer that writes nothing and refuses floats that JSON cannot hold. Pure.
+//!
+//! serde_json writes NaN and the infinities as `null`; QEMU would get something else than the caller meant.
+
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser;
+use serde::ser::Error as _;
+
+use serde_json::Error;
+
+/// Walks a value and fails at the first float that is not finite.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FiniteOnly;
+
+fn check(number: f64) -> Result<(), Error> {
+    if number.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::custom(format_args!("JSON has no number {number}")))
+    }
+}
+
+/// Primitives that are fine whatever they hold.
+macro_rules! accept {
+    ($($method:ident($type:ty))*) => {
+        $(fn $method(self, _: $type) -> Result<(), Error> {
+            Ok(())
+        })*
+    };
+}
+
+impl Serializer for FiniteOnly {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    accept! {
+        serialize_bool(bool) serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
+        serialize_i128(i128) serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
+        serialize_u128(u128) serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
+        serialize_unit_struct(&'static str)
+    }
+
+    fn serialize_f32(self, number: f32) -> Result<(), Error> {
+        check(f64::from(number))
+    }
+
+    fn serialize_f64(self, number: f64) -> Result<(), Error> {
+        check(number)
+    }
+
+    fn serialize_none(self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn serialize_unit(self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
+        Ok(self)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Error> {
+        Ok(self)
+    }
+}
+
+/// The compound forms: each element is walked, the end is nothing.
+macro_rules! walk {
+    ($($trait:ident::$method:ident($($name:ty)?))*) => {
+        $(impl ser::$trait for FiniteOnly {
+            type Ok = ();
+            type Error = Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Result<(), Error> {
+                value.serialize(*self)
+            }
+
+            fn end(self) -> Result<(), Error> {
+                Ok(())
+            }
+        })*
+    };
+}
+
+walk! {
+    SerializeSeq::serialize_element()
+    SerializeTuple::serialize_element()
+    SerializeTupleStruct::serialize_field()
+    SerializeTupleVariant::serialize_field()
+    SerializeStruct::serialize_field(&'static str)
+    SerializeStructVariant::serialize_field(&'static str)
+}
+
+impl ser::SerializeMap for FiniteOnly {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+        key.serialize(*self)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        value.serialize(*self)
+    }
+
+    fn end(self) -> Result<(), Error> {
+        Ok(())
+    }
+}

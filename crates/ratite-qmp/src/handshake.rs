@@ -1,0 +1,110 @@
+//! Greeting, capabilities, ready: the only place that knows the order in which a session begins.
+//!
+//! ```text
+//! connected ─► greeting ─► qmp_capabilities sent ─► its reply ─► ready
+//! ```
+//!
+//! Events may come at any point after the greeting and go to the listeners that are already there.
+
+use serde_json::json;
+
+use crate::codec::encode;
+use crate::error::Disconnect;
+use crate::error::Error;
+use crate::listener::Subscription;
+use crate::message::Command;
+use crate::message::Greeting;
+use crate::message::Malformed;
+use crate::message::Message;
+use crate::message::ReplyId;
+use crate::message::excerpt;
+use crate::wire::Wire;
+
+/// The id of `qmp_capabilities`; commands count on from the next one.
+pub(crate) const NEGOTIATION_ID: u64 = 0;
+
+/// What a handshake settled.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) greeting: Greeting,
+    /// The capabilities that are now on.
+    pub(crate) capabilities: Vec<String>,
+}
+
+/// Brings the peer from its greeting to where it takes commands.
+///
+/// # Errors
+/// [`Error::Greeting`], [`Error::Negotiation`] with the peer's own words, or [`Error::Disconnected`].
+pub(crate) async fn handshake(
+    wire: &mut Wire,
+    wanted: &[String],
+    subscriptions: &[Subscription],
+) -> Result<Session, Error> {
+    let greeting = expect_greeting(wire).await?;
+    let offered = &greeting.capabilities;
+    let capabilities: Vec<String> = wanted
+        .iter()
+        .filter(|wanted| offered.contains(wanted))
+        .cloned()
+        .collect();
+    negotiate(wire, &capabilities, subscriptions).await?;
+    Ok(Session {
+        greeting,
+        capabilities,
+    })
+}
+
+async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
+    let got = match wire.exchange().await {
+        Ok(Message::Greeting(greeting)) => return Ok(greeting),
+        Ok(Message::Reply(reply)) => excerpt(reply.text().as_bytes()),
+        Ok(Message::Event(event)) => excerpt(event.text().as_bytes()),
+        // What is no message at all is no greeting either; its first words say most about who this is.
+        Err(Disconnect::Malformed(
+            Malformed::NotAnObject { excerpt }
+            | Malformed::NotJson { excerpt, .. }
+            | Malformed::UnexpectedShape { excerpt, .. },
+        )) => excerpt,
+        Err(why) => return Err(Error::Disconnected(why)),
+    };
+    Err(Error::Greeting { got })
+}
+
+async fn negotiate(
+    wire: &mut Wire,
+    capabilities: &[String],
+    subscriptions: &[Subscription],
+) -> Result<(), Error> {
+    let mut command = Command::new("qmp_capabilities");
+    if !capabilities.is_empty() {
+        command = command
+            .arguments(json!({ "enable": capabilities }))
+            .expect("strings serialise");
+    }
+    wire.push(encode(&command, NEGOTIATION_ID), Vec::new());
+    loop {
+        let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
+            Message::Reply(reply) => reply,
+            Message::Event(event) => {
+                for subscription in subscriptions {
+                    subscription.deliver(&event);
+                }
+                continue;
+            }
+            Message::Greeting(greeting) => {
+                return Err(Error::Disconnected(Disconnect::Malformed(Malformed::shape(
+                    greeting.text(),
+                    "it greets twice".into(),
+                ))));
+            }
+        };
+        match (reply.id(), reply.error()) {
+            // Without an id it can only be about what we sent, and we sent one command.
+            (ReplyId::Ours(NEGOTIATION_ID) | ReplyId::Absent, Some(error)) => {
+                return Err(Error::Negotiation(error.clone()));
+            }
+            (ReplyId::Ours(NEGOTIATION_ID), None) if reply.return_text().is_some() => return Ok(()),
+            _ => tracing::warn!(?reply, "dropped a reply to nothing that was asked"),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A client for QMP, the QEMU Machine Protocol.
+//!
+//! QMP is how a program talks with a running QEMU: it sends *commands* and receives *replies* and *events*, each a
+//! JSON object (see QEMU's `docs/interop/qmp-spec.rst`). This crate speaks the protocol over any socket and knows
+//! nothing of processes; the crate `ratite` starts machines and uses this one to speak with them.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ratite_qmp::{Client, EventFilter, Options};
+//! use std::time::Duration;
+//!
+//! let client = Client::connect(&"/run/vm/qmp.sock".parse()?, Options::default()).await?;
+//! let resumed = client.listen(EventFilter::named("RESUME"));
+//! client.execute("cont", ()).await?;
+//! println!("{}", resumed.next(Duration::from_secs(5)).await?.text());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - Any number of tasks and threads may use one [`Client`] at once; a reply finds its command by id.
+//! - Every wait has a limit. A command that timed out, or whose future was dropped, leaves the connection usable,
+//!   and its late reply is dropped.
+//! - Every [`Listener`] has a bounded queue of its own; when it overflows, the oldest event goes and is counted.
+//! - Whatever the peer sends ends in a typed outcome: no panic, no hang, no quadratic time, and memory is bounded
+//!   by [`Limits`].
+//!
+//! The connection's task is spawned on the tokio runtime that [`Client::connect`] is called in.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod client;
+mod codec;
+mod connection;
+mod deadline;
+mod error;
+mod event;
+mod finite;
+mod handshake;
+mod listener;
+mod message;
+mod options;
+mod pending;
+mod server;
+mod socket;
+mod transcript;
+mod wire;
+
+pub use address::Address;
+pub use address::BadAddress;
+pub use client::Client;
+pub use codec::Decoder;
+pub use codec::Limits;
+pub use deadline::TimedOut;
+pub use deadline::within;
+pub use error::Disconnect;
+pub use error::Error;
+pub use error::ExecuteError;
+pub use error::ListenError;
+pub use event::EventFilter;
+pub use listener::Listener;
+pub use listener::Subscription;
+pub use message::Command;
+pub use message::CommandError;
+pub use message::Event;
+pub use message::Greeting;
+pub use message::Malformed;
+pub use message::Message;
+pub use message::Reply;
+pub use message::Timestamp;
+pub use message::Version;
+pub use options::Options;
+pub use server::PeerCredentials;
+pub use server::Server;
+pub use socket::Socket;
+pub use transcript::Direction;
+pub use transcript::Transcript;
+pub use transcript::TranscriptEntry;

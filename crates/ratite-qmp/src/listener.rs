@@ -1,0 +1,355 @@
+//! One bounded queue for each subscriber.
+//!
+//! A [`Listener`] is the reading half, a [`Subscription`] the half that a connection fills. They are made as a pair,
+//! so that a subscriber is armed before anything is sent. A full queue drops its oldest event and counts it; an
+//! ended connection closes the queue behind what it delivered.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::deadline::TimedOut;
+use crate::deadline::within;
+use crate::error::Disconnect;
+use crate::error::ListenError;
+use crate::event::EventFilter;
+use crate::message::Event;
+
+/// A reader of events, with a queue of its own.
+///
+/// All methods take `&self`: several tasks may wait on one listener, and each event goes to one of them. Cancelling
+/// a wait loses no event. Dropping the listener ends the subscription.
+pub struct Listener(Arc<Queue>);
+
+/// The half of a listener that a connection fills; hand it to [`crate::Options::subscribe`] or
+/// [`crate::Client::subscribe`].
+#[derive(Debug)]
+pub struct Subscription(Weak<Queue>);
+
+struct Queue {
+    filter: EventFilter,
+    capacity: usize,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Each event with its number in this queue, so that a wait goes on where it had looked.
+    events: VecDeque<(u64, Event)>,
+    accepted: u64,
+    dropped: u64,
+    reported: u64,
+    ended: Option<Disconnect>,
+}
+
+/// How many unread events a queue holds when nothing else is said.
+pub(crate) const DEFAULT_CAPACITY: usize = 16 << 10;
+
+impl Listener {
+    /// A listener for the events that `filter` takes, with a queue of 16384 events, and the half that feeds it.
+    #[must_use]
+    pub fn new(filter: EventFilter) -> (Self, Subscription) {
+        Self::with_capacity(filter, DEFAULT_CAPACITY)
+    }
+
+    /// The same with a queue of `capacity` events (at least 1).
+    #[must_use]
+    pub fn with_capacity(filter: EventFilter, capacity: usize) -> (Self, Subscription) {
+        let queue = Arc::new(Queue {
+            filter,
+            capacity: capacity.max(1),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        let subscription = Subscription(Arc::downgrade(&queue));
+        (Self(queue), subscription)
+    }
+
+    /// Takes the oldest event, waiting for one at most `limit`.
+    ///
+    /// # Errors
+    /// [`ListenError::Lagged`] once after events were dropped; [`ListenError::TimedOut`];
+    /// [`ListenError::Disconnected`] after everything that had arrived was delivered.
+    pub async fn next(&self, limit: Duration) -> Result<Event, ListenError> {
+        self.wait(limit, || self.0.filter.describe(), |_| self.try_next())
+            .await
+    }
+
+    /// Takes the oldest event if there is one.
+    ///
+    /// # Errors
+    /// As [`Listener::next`], except that it never times out.
+    pub fn try_next(&self) -> Result<Option<Event>, ListenError> {
+        let mut state = self.0.lock();
+        if state.dropped > state.reported {
+            let dropped = state.dropped - state.reported;
+            state.reported = state.dropped;
+            return Err(ListenError::Lagged { dropped });
+        }
+        match (state.events.pop_front(), &state.ended) {
+            (Some((_, event)), _) => Ok(Some(event)),
+            (None, None) => Ok(None),
+            (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
+        }
+    }
+
+    /// Takes the oldest event that `filter` takes, waiting for one at most `limit`. Events that are passed over stay,
+    /// in their order, for later reads.
+    ///
+    /// # Errors
+    /// [`ListenError::TimedOut`], which says how many events were dropped; [`ListenError::Disconnected`] at once when
+    /// the connection has ended and nothing that arrived fits.
+    pub async fn next_matching(&self, filter: &EventFilter, limit: Duration) -> Result<Event, ListenError> {
+        self.wait(
+            limit,
+            || filter.describe(),
+            |seen| self.0.lock().take_matching(filter, seen),
+        )
+        .await
+    }
+
+    /// Takes all events that are there, oldest first.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Event> {
+        self.0.lock().events.drain(..).map(|(_, event)| event).collect()
+    }
+
+    /// How many events were dropped because the queue was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+
+    /// How many events wait to be read.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().events.len()
+    }
+
+    /// Whether no event waits to be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks with `take`, and again after each change, until it yields something or `limit` is over.
+    ///
+    /// `take` gets the number of the first event it has not looked at yet.
+    async fn wait(
+        &self,
+        limit: Duration,
+        what: impl FnOnce() -> String,
+        mut take: impl FnMut(&mut u64) -> Result<Option<Event>, ListenError>,
+    ) -> Result<Event, ListenError> {
+        let mut seen = 0;
+        let search = async {
+            loop {
+                // Registered before looking, so that nothing can come unnoticed in between.
+                let mut changed = std::pin::pin!(self.0.changed.notified());
+                changed.as_mut().enable();
+                if let Some(found) = take(&mut seen).transpose() {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        match within(limit, "", search).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ListenError::TimedOut {
+                dropped: self.dropped(),
+                source: TimedOut::new(what(), limit),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("filter", &self.0.filter)
+            .field("waiting", &self.len())
+            .finish()
+    }
+}
+
+impl Subscription {
+    /// Delivers `event` if it is wanted; false once the listener is gone.
+    pub(crate) fn deliver(&self, event: &Event) -> bool {
+        let Some(queue) = self.0.upgrade() else {
+            return false;
+        };
+        if queue.filter.matches(event) {
+            queue.lock().push(event.clone(), queue.capacity);
+            queue.changed.notify_waiters();
+        }
+        true
+    }
+
+    /// Closes the queue behind what was delivered.
+    pub(crate) fn end(&self, why: &Disconnect) {
+        if let Some(queue) = self.0.upgrade() {
+            queue.lock().ended = Some(why.clone());
+            queue.changed.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, event: Event, capacity: usize) {
+        if self.events.len() == capacity {
+            self.events.pop_front();
+            self.dropped += 1;
+        }
+        self.events.push_back((self.accepted, event));
+        self.accepted += 1;
+    }
+
+    fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
+        let first = self.events.partition_point(|(number, _)| number < seen);
+        let found = self
+            .events
+            .range(first..)
+            .position(|(_, event)| filter.matches(event));
+        *seen = self.accepted;
+        match (found, &self.ended) {
+            (Some(at), _) => Ok(self.events.remove(first + at).map(|(_, event)| event)),
+            (None, None) => Ok(None),
+            (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    fn event(name: &str) -> Event {
+        match Message::parse(&format!("{{\"event\":\"{name}\"}}")).unwrap() {
+            Message::Event(event) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(events: &[Event]) -> Vec<&str> {
+        events.iter().map(Event::name).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_wait_passes_over_stays_in_order() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        for name in ["A", "B", "C", "D"] {
+            subscription.deliver(&event(name));
+        }
+
+        let found = listener
+            .next_matching(&EventFilter::named("C"), LIMIT)
+            .await
+            .unwrap();
+
+        assert_eq!(found.name(), "C");
+        assert_eq!(names(&listener.take_all()), ["A", "B", "D"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_drops_its_oldest_and_says_how_many() {
+        let (listener, subscription) = Listener::with_capacity(EventFilter::any(), 2);
+        for name in ["A", "B", "C", "D"] {
+            subscription.deliver(&event(name));
+        }
+
+        assert!(matches!(
+            listener.try_next(),
+            Err(ListenError::Lagged { dropped: 2 })
+        ));
+        assert_eq!(names(&listener.take_all()), ["C", "D"]);
+        assert_eq!(listener.dropped(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_does_not_restart_with_each_event() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        let flood = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
+            while subscription.deliver(&event("OTHER")) {
+                ticks.tick().await;
+            }
+        });
+        let start = tokio::time::Instant::now();
+
+        let outcome = listener
+            .next_matching(&EventFilter::named("X"), Duration::from_secs(1))
+            .await;
+
+        assert_eq!(outcome.unwrap_err().to_string(), "no event `X` within 1s");
+        assert_eq!(start.elapsed(), Duration::from_secs(1));
+        flood.abort();
+    }
+
+    #[tokio::test]
+    async fn the_end_wakes_a_waiter_after_what_was_received() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        let waiter = tokio::spawn(async move {
+            let outcome = listener.next_matching(&EventFilter::named("X"), LIMIT).await;
+            (
+                outcome.map(|_| ()),
+                listener.next(LIMIT).await.map(|event| event.name().to_owned()),
+            )
+        });
+        tokio::task::yield_now().await;
+
+        subscription.deliver(&event("A"));
+        subscription.end(&Disconnect::ByPeer);
+
+        let (outcome, next) = waiter.await.unwrap();
+        assert!(matches!(
+            outcome,
+            Err(ListenError::Disconnected(Disconnect::ByPeer))
+        ));
+        assert_eq!(next.unwrap(), "A");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_wait_takes_no_event() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        let cancelled = tokio::time::timeout(Duration::ZERO, listener.next(LIMIT)).await;
+        assert!(cancelled.is_err());
+
+        subscription.deliver(&event("A"));
+
+        assert_eq!(listener.next(LIMIT).await.unwrap().name(), "A");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_listener_is_forgotten() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        drop(listener);
+
+        assert!(!subscription.deliver(&event("A")));
+    }
+}

@@ -1,0 +1,292 @@
+//! The side that waits to be connected to: QEMU connects to us, or a test's client does.
+//!
+//! Owns the listening sockets and, for a Unix path, the file; removes that file if it is still the one it made.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::net::AddressFamily;
+use rustix::net::SocketAddrUnix;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+
+use crate::address::Address;
+use crate::deadline::within;
+use crate::error::Error;
+use crate::socket::Socket;
+
+/// A QMP server socket that has not been connected to yet.
+///
+/// A Unix socket is made with mode 0600. Dropping the server closes it and removes the socket file, unless somebody
+/// has put another file in its place.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    sockets: Sockets,
+}
+
+#[derive(Debug)]
+enum Sockets {
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "removes the socket file when dropped")] BoundFile,
+    ),
+    Tcp(Vec<TcpListener>),
+}
+
+/// Who is at the other end of a Unix socket, as the kernel tells it (`SO_PEERCRED`, unix(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// The process that connected; `None` where the system does not tell.
+    pub pid: Option<i32>,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+}
+
+/// The longest path that fits into a `sockaddr_un` with its final NUL (unix(7)).
+const LONGEST_PATH: usize = 107;
+
+impl Server {
+    /// Listens on `address`.
+    ///
+    /// A Unix path must be free or hold a socket that nobody listens on any more; everything else is left alone and
+    /// refused. A TCP host may be a name with several addresses: all are listened on. Port 0 lets the system choose;
+    /// [`Server::address`] tells the choice.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with what is in the way.
+    pub async fn bind(address: &Address) -> Result<Self, Error> {
+        let outcome = match address {
+            Address::Unix(path) => bind_unix(path).await,
+            Address::Tcp { host, port } => bind_tcp(host, *port).await,
+            Address::Fd(_) => Err(refusal(
+                "a descriptor cannot be listened on",
+                io::ErrorKind::Unsupported,
+            )),
+        };
+        outcome.map_err(|Refusal { reason, source }| Error::Bind {
+            address: address.clone(),
+            reason,
+            source,
+        })
+    }
+
+    /// Where a peer has to connect to: absolute for a path, with the real port for TCP.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Waits for a peer that `welcome` takes, at most for `limit`; others are turned away.
+    ///
+    /// `welcome` sees the peer's credentials where the system tells them (Unix sockets), else `None`. Cancelling the
+    /// wait loses no peer that was welcome.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], or [`Error::Connect`] when the system refuses.
+    pub async fn accept(
+        &self,
+        limit: Duration,
+        mut welcome: impl FnMut(Option<PeerCredentials>) -> bool,
+    ) -> Result<Socket, Error> {
+        let what = format!("connection to {}", self.address);
+        let connection = async {
+            loop {
+                let (socket, peer) = poll_fn(|cx| self.poll_accept(cx)).await?;
+                if welcome(peer) {
+                    return Ok(socket);
+                }
+                tracing::warn!(address = %self.address, ?peer, "turned away a peer that is not ours");
+            }
+        };
+        within(limit, what, connection)
+            .await?
+            .map_err(|source: io::Error| Error::Connect {
+                address: self.address.clone(),
+                source,
+            })
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<PeerCredentials>)>> {
+        match &self.sockets {
+            Sockets::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
+                let peer = stream.peer_cred().ok();
+                let peer = peer.map(|c| PeerCredentials {
+                    pid: c.pid(),
+                    uid: c.uid(),
+                    gid: c.gid(),
+                });
+                (stream.into(), peer)
+            }),
+            Sockets::Tcp(listeners) => {
+                for listener in listeners {
+                    if let Poll::Ready(outcome) = listener.poll_accept(cx) {
+                        return Poll::Ready(outcome.map(|(stream, _)| (stream.into(), None)));
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    source: io::Error,
+}
+
+fn refusal(reason: impl Into<String>, kind: io::ErrorKind) -> Refusal {
+    Refusal {
+        reason: reason.into(),
+        source: kind.into(),
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(source: io::Error) -> Self {
+        Self {
+            reason: "the system refused".into(),
+            source,
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Refusal {
+    fn from(source: rustix::io::Errno) -> Self {
+        io::Error::from(source).into()
+    }
+}
+
+async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
+    // Absolute from here on: the current folder may change before the file is removed.
+    let path = std::path::absolute(path)?;
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH {
+        let reason = format!("the path is {length} bytes long and a socket's may have {LONGEST_PATH}");
+        return Err(refusal(reason, io::ErrorKind::InvalidFilename));
+    }
+    make_way(&path).await?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?).map_err(|errno| match errno {
+        rustix::io::Errno::ADDRINUSE => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),
+        other => other.into(),
+    })?;
+    let file = BoundFile::at(&path)?;
+    // Before `listen`, so that nobody can connect while the mode is still what the umask made of it.
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+    rustix::net::listen(&socket, 8)?;
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    Ok(Server {
+        address: Address::Unix(path),
+        sockets: Sockets::Unix(listener, file),
+    })
+}
+
+/// Removes a dead socket at `path`; refuses whatever else is there.
+async fn make_way(path: &Path) -> Result<(), Refusal> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(refusal(
+            "there is a file that is no socket",
+            io::ErrorKind::AlreadyExists,
+        ));
+    }
+    match Socket::connect(&Address::unix(path)).await {
+        Ok(_) => Err(refusal("somebody else listens there", io::ErrorKind::AddrInUse)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::debug!(path = %path.display(), "replacing a socket that nobody listens on");
+            Ok(std::fs::remove_file(path)?)
+        }
+        Err(source) => Err(Refusal {
+            reason: "there is a socket that cannot be asked".into(),
+            source,
+        }),
+    }
+}
+
+async fn bind_tcp(host: &str, port: u16) -> Result<Server, Refusal> {
+    let mut resolved: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    resolved.dedup();
+    let mut listeners = Vec::new();
+    let mut port = port;
+    for mut address in resolved {
+        // With port 0, the first address chooses for all.
+        address.set_port(port);
+        let listener = TcpListener::bind(address).await.map_err(|source| Refusal {
+            reason: format!("{address} is not to be had"),
+            source,
+        })?;
+        port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    if listeners.is_empty() {
+        return Err(refusal(
+            "the name has no address",
+            io::ErrorKind::AddrNotAvailable,
+        ));
+    }
+    Ok(Server {
+        address: Address::tcp(host, port),
+        sockets: Sockets::Tcp(listeners),
+    })
+}
+
+/// A socket file that we made, told from a later one at the same path by its device and inode.
+#[derive(Debug)]
+struct BoundFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl BoundFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+
+    fn is_still_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| {
+            metadata.file_type().is_socket() && (metadata.dev(), metadata.ino()) == (self.device, self.inode)
+        })
+    }
+}
+
+impl Drop for BoundFile {
+    fn drop(&mut self) {
+        if self.is_still_there()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "could not remove a socket file");
+        }
+    }
+}

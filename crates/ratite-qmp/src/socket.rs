@@ -1,0 +1,186 @@
+//! What a QMP socket must do: read, write, and let descriptors travel with a message.
+//!
+//! Unix sockets, TCP, and pairs in memory for tests. Knows nothing of messages.
+
+use std::io;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendAncillaryMessage;
+use rustix::net::SendFlags;
+use rustix::process::PidfdFlags;
+use rustix::process::PidfdGetfdFlags;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::DuplexStream;
+use tokio::io::Interest;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
+
+use crate::address::Address;
+
+/// A connected socket that QMP can be spoken over. Closed on drop.
+///
+/// Made from tokio's or std's Unix and TCP streams, from a descriptor, or in memory.
+#[derive(Debug)]
+pub struct Socket(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+    Memory(DuplexStream),
+}
+
+/// How many descriptors may travel with one message: the kernel's SCM_MAX_FD.
+const MOST_DESCRIPTORS: usize = 253;
+
+impl Socket {
+    /// Connects to `address`. Has no limit of its own.
+    ///
+    /// # Errors
+    /// What the system says; for TCP that of the last address the host's name resolves to.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::from),
+            Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(Self::from),
+            Address::Fd(number) => Self::adopt(*number),
+        }
+    }
+
+    /// Two ends of a connection within this process, without any descriptor: a peer for tests.
+    ///
+    /// Each direction holds 64 KiB before a writer has to wait.
+    #[must_use]
+    pub fn pair() -> (Self, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        (Self(Kind::Memory(ours)), theirs)
+    }
+
+    /// A duplicate of the socket that this process has under `number`.
+    ///
+    /// Duplicated through a pidfd of this very process (Linux 5.6), which needs no trust in the number.
+    fn adopt(number: RawFd) -> io::Result<Self> {
+        let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        rustix::process::pidfd_getfd(this, number, PidfdGetfdFlags::empty())?.try_into()
+    }
+
+    /// Whether descriptors can travel over it.
+    #[must_use]
+    pub fn carries_descriptors(&self) -> bool {
+        matches!(self.0, Kind::Unix(_))
+    }
+
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(space);
+        ready!(match &mut self.0 {
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes a beginning of `bytes`; `fds` travel with its first byte.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        fds: &[OwnedFd],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Kind::Unix(stream) if !fds.is_empty() => poll_send_fds(stream, cx, bytes, fds),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}
+
+fn poll_send_fds(
+    stream: &UnixStream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    fds: &[OwnedFd],
+) -> Poll<io::Result<usize>> {
+    if fds.len() > MOST_DESCRIPTORS {
+        let text = format!(
+            "{} descriptors with one message; the most is {MOST_DESCRIPTORS}",
+            fds.len()
+        );
+        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
+    }
+    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    let send = || {
+        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&borrowed).size()];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fits = ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
+        debug_assert!(fits, "the space was made to measure");
+        rustix::net::sendmsg(
+            stream,
+            &[IoSlice::new(bytes)],
+            &mut ancillary,
+            SendFlags::NOSIGNAL,
+        )
+        .map_err(io::Error::from)
+    };
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return Poll::Ready(outcome),
+        }
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self(Kind::Unix(stream))
+    }
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        // Messages are small and each is awaited: waiting to fill a packet would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+        Self(Kind::Tcp(stream))
+    }
+}
+
+impl TryFrom<std::os::unix::net::UnixStream> for Socket {
+    type Error = io::Error;
+
+    /// Needs to be called within a tokio runtime.
+    fn try_from(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        UnixStream::from_std(stream).map(Self::from)
+    }
+}
+
+impl TryFrom<OwnedFd> for Socket {
+    type Error = io::Error;
+
+    /// Takes a connected Unix or TCP socket; needs to be called within a tokio runtime.
+    fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        let family = rustix::net::getsockname(&fd)?.address_family();
+        if family == rustix::net::AddressFamily::UNIX {
+            return std::os::unix::net::UnixStream::from(fd).try_into();
+        }
+        let stream = std::net::TcpStream::from(fd);
+        let _: SocketAddr = stream.peer_addr()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream).map(Self::from)
+    }
+}

@@ -1,0 +1,149 @@
+//! A socket on which whole messages come and go.
+//!
+//! Owns the socket, the decoder and what is yet to be written; knows no order and no meaning.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+use crate::codec::Decoder;
+use crate::codec::Limits;
+use crate::error::Disconnect;
+use crate::message::Message;
+use crate::socket::Socket;
+use crate::transcript::Direction;
+use crate::transcript::Transcript;
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    socket: Socket,
+    decoder: Decoder,
+    outgoing: VecDeque<Outgoing>,
+    limits: Limits,
+    transcript: Option<Transcript>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    text: String,
+    written: usize,
+    fds: Vec<OwnedFd>,
+}
+
+impl Wire {
+    pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(limits),
+            outgoing: VecDeque::new(),
+            limits,
+            transcript,
+        }
+    }
+
+    pub(crate) fn carries_descriptors(&self) -> bool {
+        self.socket.carries_descriptors()
+    }
+
+    /// Puts a message behind those that wait to be written; `fds` travel with its first byte.
+    pub(crate) fn push(&mut self, text: String, fds: Vec<OwnedFd>) {
+        self.outgoing.push_back(Outgoing {
+            text,
+            written: 0,
+            fds,
+        });
+    }
+
+    /// Whether the message that was pushed last has not been begun, so that more would only pile up behind it.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.outgoing.back().is_some_and(|last| last.written == 0)
+    }
+
+    /// Writes what waits; ready only with the reason why nothing can be written any more.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+        while let Some(first) = self.outgoing.front_mut() {
+            let rest = &first.text.as_bytes()[first.written..];
+            let count = match self.socket.poll_write(cx, rest, &first.fds) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Disconnect::Io {
+                        operation: "write to",
+                        source: Arc::new(error),
+                    });
+                }
+            };
+            if first.written == 0
+                && let Some(transcript) = &self.transcript
+            {
+                transcript.note(Direction::Sent, &first.text);
+            }
+            first.written += count;
+            // They have gone with the first byte; our copies are closed here.
+            first.fds.clear();
+            if first.written == first.text.len() {
+                self.outgoing.pop_front();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The next message, read from the socket if need be.
+    pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Disconnect>> {
+        loop {
+            match self.decode() {
+                Ok(Some(message)) => return Poll::Ready(Ok(message)),
+                Ok(None) => {}
+                Err(why) => return Poll::Ready(Err(why)),
+            }
+            match self.socket.poll_read(cx, self.decoder.space()) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended())),
+                Poll::Ready(Ok(count)) => self.decoder.filled(count),
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(Disconnect::Io {
+                        operation: "read from",
+                        source: Arc::new(error),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Writes what waits and returns the next message.
+    pub(crate) async fn exchange(&mut self) -> Result<Message, Disconnect> {
+        poll_fn(|cx| {
+            // What can be read counts more than that nothing can be written: it may say why.
+            let flushed = self.poll_flush(cx);
+            match (self.poll_message(cx), flushed) {
+                (Poll::Ready(outcome), _) => Poll::Ready(outcome),
+                (Poll::Pending, Poll::Ready(why)) => Poll::Ready(Err(why)),
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn decode(&mut self) -> Result<Option<Message>, Disconnect> {
+        let Some(text) = self.decoder.next().map_err(Disconnect::Malformed)? else {
+            return Ok(None);
+        };
+        if let Some(transcript) = &self.transcript {
+            transcript.note(Direction::Received, text);
+        }
+        let message = match Message::parse(text).map_err(Disconnect::Malformed)? {
+            Message::Reply(reply) => Message::Reply(reply.with_depth_limit(self.limits.depth)),
+            other => other,
+        };
+        Ok(Some(message))
+    }
+
+    fn ended(&self) -> Disconnect {
+        self.decoder
+            .finish()
+            .map_or_else(Disconnect::Malformed, |()| Disconnect::ByPeer)
+    }
+}
