@@ -1,5 +1,6 @@
 //! The handle everyone uses: execute, listen, close. Talks to its connection by messages only.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -178,7 +179,7 @@ impl Client {
         {
             return Err(self.disconnected(name));
         }
-        match within(limit, format_args!("reply to `{name}`"), reply).await {
+        match within(limit, ReplyTo(&name), reply).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(self.disconnected(name)),
             Err(timed_out) => Err(ExecuteError::TimedOut(timed_out)),
@@ -272,6 +273,15 @@ impl Client {
     }
 }
 
+/// What a command waits for; written out only when it does not come.
+struct ReplyTo<'a>(&'a str);
+
+impl fmt::Display for ReplyTo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reply to `{}`", self.0)
+    }
+}
+
 /// A reply's value, or why there is none.
 fn read<T>(command: &str, outcome: Result<T, ReplyError>) -> Result<T, ExecuteError> {
     let command = command.to_owned();
@@ -279,4 +289,24 @@ fn read<T>(command: &str, outcome: Result<T, ReplyError>) -> Result<T, ExecuteEr
         ReplyError::Refused(source) => ExecuteError::Refused { command, source },
         ReplyError::Malformed(source) => ExecuteError::Malformed { command, source },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+
+    #[test]
+    fn every_wait_can_move_between_threads() {
+        // Compiling is the test.
+        let _waits = |client: Client| {
+            drop(sendable(client.execute("x", ())));
+            drop(sendable(client.send(Command::new("x"))));
+            drop(sendable(client.close()));
+            drop(sendable(client.listen(EventFilter::any()).next(Duration::ZERO)));
+        };
+    }
 }

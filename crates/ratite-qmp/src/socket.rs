@@ -81,18 +81,8 @@ impl Socket {
         matches!(self.0, Kind::Unix(_))
     }
 
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(space);
-        ready!(match &mut self.0 {
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-        })?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
     /// Writes a beginning of `bytes`; `fds` travel with its first byte.
-    pub(crate) fn poll_write(
+    pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
@@ -182,5 +172,38 @@ impl TryFrom<OwnedFd> for Socket {
         let _: SocketAddr = stream.peer_addr()?;
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream).map(Self::from)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, bytes, &[])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nothing is held back on this side.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

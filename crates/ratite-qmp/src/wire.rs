@@ -5,9 +5,14 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
+
+use tokio::io::AsyncRead;
+use tokio::io::ReadBuf;
 
 use crate::codec::Decoder;
 use crate::codec::Limits;
@@ -66,7 +71,7 @@ impl Wire {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
         while let Some(first) = self.outgoing.front_mut() {
             let rest = &first.text.as_bytes()[first.written..];
-            let count = match self.socket.poll_write(cx, rest, &first.fds) {
+            let count = match self.socket.poll_send(cx, rest, &first.fds) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) => count,
                 Poll::Ready(Err(error)) => {
@@ -99,11 +104,13 @@ impl Wire {
                 Ok(None) => {}
                 Err(why) => return Poll::Ready(Err(why)),
             }
-            match self.socket.poll_read(cx, self.decoder.space()) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended())),
-                Poll::Ready(Ok(count)) => self.decoder.filled(count),
-                Poll::Ready(Err(error)) => {
+            let mut space = ReadBuf::new(self.decoder.space());
+            let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space));
+            let count = space.filled().len();
+            match outcome {
+                Ok(()) if count == 0 => return Poll::Ready(Err(self.ended())),
+                Ok(()) => self.decoder.filled(count),
+                Err(error) => {
                     return Poll::Ready(Err(Disconnect::Io {
                         operation: "read from",
                         source: Arc::new(error),

@@ -1,1 +1,52 @@
-//! placeholder
+//! Runs QEMU machines for programs: starts one, speaks QMP with it, keeps its console flowing, ends it, and leaves
+//! nothing behind.
+
+#![forbid(unsafe_code)]
+
+pub mod blocking;
+mod channels;
+mod command_line;
+mod config;
+mod console;
+mod error;
+mod exit;
+mod guard;
+pub mod guest;
+mod launch;
+mod machine;
+mod pattern;
+mod process;
+mod qtest;
+mod running;
+mod runtime;
+mod shutdown;
+mod workdir;
+
+pub use command_line::CommandLine;
+pub use config::ConfigError;
+pub use config::ConsoleConfig;
+pub use config::ExtraMonitor;
+pub use config::MachineConfig;
+pub use config::Monitor;
+pub use config::PassedFd;
+pub use config::Timeouts;
+pub use console::Console;
+pub use console::ConsoleError;
+pub use console::Match;
+pub use error::LaunchError;
+pub use error::LaunchErrorKind;
+pub use error::MachineError;
+pub use error::ShutdownError;
+pub use error::ShutdownErrorKind;
+pub use exit::Asked;
+pub use exit::Exit;
+pub use exit::ProcessExit;
+pub use exit::Tail;
+pub use machine::Machine;
+pub use pattern::BadPattern;
+pub use pattern::Pattern;
+pub use qtest::Irqs;
+pub use qtest::Qtest;
+pub use qtest::QtestError;
+pub use ratite_qmp as qmp;
+pub use workdir::Log;

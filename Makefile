@@ -1,0 +1,33 @@
+# Every way to run something in this repository. CI calls these targets and nothing else.
+
+.PHONY: help setup demo test check bench python docs
+
+help: ## Lists these targets.
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile
+
+setup: ## Installs what this system lacks: QEMU, a C compiler, the Linux guest of the tests.
+	@scripts/setup
+
+demo: ## Runs a real guest in a real QEMU, and shows what ratite does with it.
+	@scripts/setup --no-linux-guest
+	@cargo run --release --quiet --locked --package ratite-cli -- demo
+
+test: setup ## Runs every test: of files, of the protocol, of processes, of guests, of the documentation.
+	@cargo build --workspace --bins --examples --tests --locked
+	@cargo test --workspace --locked --no-fail-fast
+
+check: ## Looks at format, lints, floors, licences and documentation; starts no machine.
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cargo test --package ratite-tests --test tidy --test licences --locked
+	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
+
+docs: ## Builds the API documentation into target/doc.
+	@cargo doc --workspace --no-deps --locked
+
+bench: ## Not there yet.
+	@echo "make bench: the benchmarks are not written yet; they come in a later release" >&2; exit 1
+
+python: ## Not there yet.
+	@echo "make python: the Python package is not written yet; it comes in a later release" >&2; exit 1

@@ -1,0 +1,79 @@
+//! The twin of [`crate::Console`].
+
+use std::time::Duration;
+
+use super::wait::Background;
+use crate::console::ConsoleError;
+use crate::console::Match;
+use crate::exit::Tail;
+use crate::pattern::Pattern;
+
+/// The console of a machine; see [`crate::Console`].
+#[derive(Debug, Clone)]
+pub struct Console {
+    inner: crate::console::Console,
+    background: Background,
+}
+
+impl Console {
+    pub(super) fn new(inner: crate::console::Console, background: Background) -> Self {
+        Self { inner, background }
+    }
+
+    /// Takes what has arrived, waiting for the first byte; see [`crate::Console::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
+        self.background.wait("Console::read", self.inner.read(limit))
+    }
+
+    /// Takes what has arrived; see [`crate::Console::take`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
+        self.inner.take()
+    }
+
+    /// Waits until `pattern` appears; see [`crate::Console::expect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
+        self.background
+            .wait("Console::expect", self.inner.expect(pattern, limit))
+    }
+
+    /// Writes all of `bytes`; see [`crate::Console::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
+        self.background.wait("Console::write", self.inner.write(bytes))
+    }
+
+    /// At most the last `limit` bytes; see [`crate::Console::tail`].
+    #[must_use]
+    pub fn tail(&self, limit: usize) -> Tail {
+        self.inner.tail(limit)
+    }
+
+    /// How many bytes the guest has written in all; see [`crate::Console::bytes_seen`].
+    #[must_use]
+    pub fn bytes_seen(&self) -> u64 {
+        self.inner.bytes_seen()
+    }
+
+    /// Whether the stream has ended; see [`crate::Console::has_ended`].
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inner.has_ended()
+    }
+
+    /// Why the log file gets no more; see [`crate::Console::log_fault`].
+    #[must_use]
+    pub fn log_fault(&self) -> Option<String> {
+        self.inner.log_fault()
+    }
+}

@@ -1,0 +1,59 @@
+//! The twin of [`ratite_qmp::Listener`].
+
+use std::time::Duration;
+
+use ratite_qmp::Event;
+use ratite_qmp::EventFilter;
+use ratite_qmp::ListenError;
+
+use super::wait::Background;
+
+/// A reader of events with a queue of its own; see [`ratite_qmp::Listener`].
+#[derive(Debug)]
+pub struct Listener {
+    inner: ratite_qmp::Listener,
+    background: Background,
+}
+
+impl Listener {
+    pub(super) fn new(inner: ratite_qmp::Listener, background: Background) -> Self {
+        Self { inner, background }
+    }
+
+    /// Takes the oldest event; see [`ratite_qmp::Listener::next`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next(&self, limit: Duration) -> Result<Event, ListenError> {
+        self.background.wait("Listener::next", self.inner.next(limit))
+    }
+
+    /// Takes the oldest event if there is one; see [`ratite_qmp::Listener::try_next`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_next(&self) -> Result<Option<Event>, ListenError> {
+        self.inner.try_next()
+    }
+
+    /// Takes the oldest event that `filter` takes; see [`ratite_qmp::Listener::next_matching`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_matching(&self, filter: &EventFilter, limit: Duration) -> Result<Event, ListenError> {
+        self.background
+            .wait("Listener::next_matching", self.inner.next_matching(filter, limit))
+    }
+
+    /// Takes all events that are there; see [`ratite_qmp::Listener::take_all`].
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Event> {
+        self.inner.take_all()
+    }
+
+    /// How many events were dropped; see [`ratite_qmp::Listener::dropped`].
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inner.dropped()
+    }
+}

@@ -1,0 +1,223 @@
+//! The twin of [`crate::Machine`].
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use ratite_qmp::Command;
+use ratite_qmp::Event;
+use ratite_qmp::EventFilter;
+use ratite_qmp::Reply;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::console::Console;
+use super::listener::Listener;
+use super::qmp::Client;
+use super::qtest::Qtest;
+use super::wait::Background;
+use crate::command_line::CommandLine;
+use crate::config::MachineConfig;
+use crate::error::LaunchError;
+use crate::error::LaunchErrorKind;
+use crate::error::MachineError;
+use crate::error::ShutdownError;
+use crate::exit::Exit;
+use crate::exit::ProcessExit;
+use crate::workdir::Log;
+
+/// A machine that runs, or ran; see [`crate::Machine`].
+#[derive(Debug)]
+pub struct Machine {
+    inner: crate::Machine,
+    background: Background,
+}
+
+impl Machine {
+    /// Starts the machine and returns once its monitor answers; see [`MachineConfig::launch`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn launch(config: &MachineConfig) -> Result<Self, LaunchError> {
+        let background =
+            Background::start().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?;
+        let inner = background.wait("MachineConfig::launch", config.launch())?;
+        Ok(Self { inner, background })
+    }
+
+    /// Executes a QMP command and returns its value; see [`crate::Machine::cmd`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cmd(&self, name: &str, arguments: impl Serialize) -> Result<Value, MachineError> {
+        self.background
+            .wait("Machine::cmd", self.inner.cmd(name, arguments))
+    }
+
+    /// Executes a QMP command and returns its value as a `T`; see [`crate::Machine::cmd_as`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cmd_as<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        arguments: impl Serialize,
+    ) -> Result<T, MachineError> {
+        self.background
+            .wait("Machine::cmd_as", self.inner.cmd_as(name, arguments))
+    }
+
+    /// Sends a command and returns the reply as it is; see [`crate::Machine::qmp`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn qmp(&self, command: Command) -> Result<Reply, MachineError> {
+        self.background.wait("Machine::qmp", self.inner.qmp(command))
+    }
+
+    /// Gives QEMU a descriptor under a name; see [`crate::Machine::send_fd`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_fd(&self, name: &str, fd: impl Into<OwnedFd>) -> Result<(), MachineError> {
+        self.background
+            .wait("Machine::send_fd", self.inner.send_fd(name, fd))
+    }
+
+    /// The QMP session itself; see [`crate::Machine::client`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn client(&self) -> Result<Client, MachineError> {
+        self.inner
+            .client()
+            .map(|client| Client::new(client.clone(), self.background.clone()))
+    }
+
+    /// Waits for an event that `filter` takes; see [`crate::Machine::event_wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn event_wait(&self, filter: EventFilter, limit: Duration) -> Result<Event, MachineError> {
+        self.background
+            .wait("Machine::event_wait", self.inner.event_wait(filter, limit))
+    }
+
+    /// Waits for an event that any of `filters` takes; see [`crate::Machine::events_wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn events_wait(&self, filters: &[EventFilter], limit: Duration) -> Result<Event, MachineError> {
+        self.background
+            .wait("Machine::events_wait", self.inner.events_wait(filters, limit))
+    }
+
+    /// Takes the oldest event that was not taken yet; see [`crate::Machine::next_event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_event(&self, limit: Duration) -> Result<Event, MachineError> {
+        self.background
+            .wait("Machine::next_event", self.inner.next_event(limit))
+    }
+
+    /// Takes all events that have arrived and were not taken yet; see [`crate::Machine::take_events`].
+    #[must_use]
+    pub fn take_events(&self) -> Vec<Event> {
+        self.inner.take_events()
+    }
+
+    /// Listens to events in a queue of its own; see [`crate::Machine::listen`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn listen(&self, filter: EventFilter) -> Result<Listener, MachineError> {
+        self.inner
+            .listen(filter)
+            .map(|listener| Listener::new(listener, self.background.clone()))
+    }
+
+    /// The machine's console, if it was given one; see [`crate::Machine::console`].
+    #[must_use]
+    pub fn console(&self) -> Option<Console> {
+        self.inner
+            .console()
+            .map(|console| Console::new(console.clone(), self.background.clone()))
+    }
+
+    /// The machine's qtest session, if it runs under qtest; see [`crate::Machine::qtest`].
+    #[must_use]
+    pub fn qtest(&self) -> Option<Qtest> {
+        self.inner
+            .qtest()
+            .map(|qtest| Qtest::new(qtest.clone(), self.background.clone()))
+    }
+
+    /// The process that was started; see [`crate::Machine::pid`].
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.inner.pid()
+    }
+
+    /// Whether the process has not ended yet; see [`crate::Machine::is_running`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.inner.is_running()
+    }
+
+    /// How the process ended, if it has; see [`crate::Machine::exit`].
+    #[must_use]
+    pub fn exit(&self) -> Option<ProcessExit> {
+        self.inner.exit()
+    }
+
+    /// What QEMU has written to stdout and stderr; see [`crate::Machine::log`].
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        self.inner.log()
+    }
+
+    /// What was run; see [`crate::Machine::command_line`].
+    #[must_use]
+    pub fn command_line(&self) -> &CommandLine {
+        self.inner.command_line()
+    }
+
+    /// The machine's own folder; see [`crate::Machine::work_folder`].
+    #[must_use]
+    pub fn work_folder(&self) -> &Path {
+        self.inner.work_folder()
+    }
+
+    /// How long the launch took; see [`crate::Machine::launch_time`].
+    #[must_use]
+    pub fn launch_time(&self) -> Duration {
+        self.inner.launch_time()
+    }
+
+    /// Ends the machine; see [`crate::Machine::shutdown`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shutdown(&self, grace: Duration) -> Result<Exit, ShutdownError> {
+        self.background
+            .wait("Machine::shutdown", self.inner.shutdown(grace))
+    }
+
+    /// Ends the machine by force; see [`crate::Machine::kill`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kill(&self) -> Result<Exit, ShutdownError> {
+        self.background.wait("Machine::kill", self.inner.kill())
+    }
+
+    /// Waits until the machine ends by itself; see [`crate::Machine::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&self, limit: Duration) -> Result<Exit, ShutdownError> {
+        self.background.wait("Machine::wait", self.inner.wait(limit))
+    }
+}

@@ -1,0 +1,52 @@
+//! The twin of [`crate::Qtest`].
+
+use std::time::Duration;
+
+use super::wait::Background;
+use crate::qtest::Irqs;
+use crate::qtest::QtestError;
+
+/// A qtest session; see [`crate::Qtest`].
+#[derive(Debug, Clone)]
+pub struct Qtest {
+    inner: crate::qtest::Qtest,
+    background: Background,
+}
+
+impl Qtest {
+    pub(super) fn new(inner: crate::qtest::Qtest, background: Background) -> Self {
+        Self { inner, background }
+    }
+
+    /// Sends a command and returns what came behind `OK`; see [`crate::Qtest::command`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn command(&self, command: &str) -> Result<String, QtestError> {
+        self.background
+            .wait("Qtest::command", self.inner.command(command))
+    }
+
+    /// Sends a command and returns its answer as it came; see [`crate::Qtest::raw`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn raw(&self, command: &str) -> Result<String, QtestError> {
+        self.background.wait("Qtest::raw", self.inner.raw(command))
+    }
+
+    /// The levels of the interrupt lines; see [`crate::Qtest::irqs`].
+    #[must_use]
+    pub fn irqs(&self) -> Irqs {
+        self.inner.irqs()
+    }
+
+    /// Waits until an interrupt line is at a level; see [`crate::Qtest::wait_irq`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_irq(&self, number: u32, level: bool, limit: Duration) -> Result<(), QtestError> {
+        self.background
+            .wait("Qtest::wait_irq", self.inner.wait_irq(number, level, limit))
+    }
+}

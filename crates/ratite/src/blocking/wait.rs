@@ -1,0 +1,39 @@
+//! Waiting on the caller's thread for what the background runtime does.
+
+use std::future::Future;
+use std::io;
+
+use tokio::runtime::Handle;
+
+use crate::runtime::background;
+
+/// The background runtime, and the process it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Background {
+    runtime: Handle,
+    owner: u32,
+}
+
+impl Background {
+    pub(crate) fn start() -> io::Result<Self> {
+        Ok(Self {
+            runtime: background()?,
+            owner: std::process::id(),
+        })
+    }
+
+    /// Waits for `future`, which is that of the async method `twin`.
+    #[track_caller]
+    pub(crate) fn wait<T>(&self, twin: &str, future: impl Future<Output = T>) -> T {
+        assert!(
+            Handle::try_current().is_err(),
+            "a blocking call within an async runtime would stop its tasks: use `{twin}` and `.await` it",
+        );
+        assert!(
+            self.owner == std::process::id(),
+            "this belongs to process {}, which this process was forked off: launch anew here",
+            self.owner,
+        );
+        self.runtime.block_on(future)
+    }
+}

@@ -1,0 +1,150 @@
+//! Socket pairs shared with QEMU: `ours` and `theirs`, and the numbers under which QEMU finds its ends.
+//!
+//! Everything is close-on-exec; a child gets exactly what [`Channels::open`] lists for it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixStream;
+
+use ratite_qmp::Address;
+use ratite_qmp::Server;
+
+use crate::command_line::ChildEnds;
+use crate::command_line::MonitorEnd;
+use crate::config::MachineConfig;
+use crate::config::Monitor;
+use crate::config::Place;
+
+/// Our ends of everything that a machine is connected by, and what the child is to have.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) monitor: MonitorChannel,
+    pub(crate) console: Option<UnixStream>,
+    pub(crate) qtest: Option<UnixStream>,
+    /// Where the child finds its ends.
+    pub(crate) ends: ChildEnds,
+    /// The child's descriptors, by their number in the child.
+    pub(crate) theirs: Vec<(RawFd, OwnedFd)>,
+}
+
+/// Our end of the monitor.
+#[derive(Debug)]
+pub(crate) enum MonitorChannel {
+    Pair(UnixStream),
+    Server(Server),
+    Off,
+}
+
+impl Channels {
+    /// Opens what `config` asks for.
+    pub(crate) async fn open(config: &MachineConfig) -> Result<Self, OpenError> {
+        let mut numbers = Numbers::beside(config);
+        let mut theirs = Vec::new();
+        let mut ends = ChildEnds::default();
+        let mut pair = || -> io::Result<(UnixStream, RawFd)> {
+            let (ours, child) = UnixStream::pair()?;
+            let number = numbers.next();
+            theirs.push((number, child.into()));
+            Ok((ours, number))
+        };
+        let monitor = match &config.monitor {
+            Monitor::Off => MonitorChannel::Off,
+            Monitor::SocketPair => {
+                let (ours, number) = pair()?;
+                ends.monitor = Some(MonitorEnd::Fd(number));
+                MonitorChannel::Pair(ours)
+            }
+            Monitor::Unix(path) => {
+                let server = Server::bind(&Address::unix(path)).await?;
+                if let Address::Unix(path) = server.address() {
+                    ends.monitor = Some(MonitorEnd::Unix(path.clone().into()));
+                }
+                MonitorChannel::Server(server)
+            }
+            Monitor::Tcp { host, port } => {
+                let server = Server::bind(&Address::tcp(host, *port)).await?;
+                if let Address::Tcp { host, port } = server.address() {
+                    ends.monitor = Some(MonitorEnd::Tcp(host.clone(), *port));
+                }
+                MonitorChannel::Server(server)
+            }
+        };
+        let console = match &config.console {
+            None => None,
+            Some(_) => {
+                let (ours, number) = pair()?;
+                ends.console = Some(number);
+                Some(ours)
+            }
+        };
+        let qtest = if config.qtest {
+            let (ours, number) = pair()?;
+            ends.qtest = Some(number);
+            Some(ours)
+        } else {
+            None
+        };
+        for passed in &config.fds {
+            let number = match passed.place {
+                Place::Number(number) => number,
+                Place::Set { .. } => numbers.next(),
+            };
+            ends.passed.push(number);
+            theirs.push((number, passed.fd.try_clone()?));
+        }
+        Ok(Self {
+            monitor,
+            console,
+            qtest,
+            ends,
+            theirs,
+        })
+    }
+}
+
+/// Why a channel could not be opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    Monitor(ratite_qmp::Error),
+    System(io::Error),
+}
+
+impl From<ratite_qmp::Error> for OpenError {
+    fn from(error: ratite_qmp::Error) -> Self {
+        Self::Monitor(error)
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Descriptor numbers for the child: from 3 on, around those that the user has chosen.
+struct Numbers {
+    next: RawFd,
+    chosen: Vec<RawFd>,
+}
+
+impl Numbers {
+    fn beside(config: &MachineConfig) -> Self {
+        let chosen = config.fds.iter().filter_map(|fd| match fd.place {
+            Place::Number(number) => Some(number),
+            Place::Set { .. } => None,
+        });
+        Self {
+            next: 3,
+            chosen: chosen.collect(),
+        }
+    }
+
+    fn next(&mut self) -> RawFd {
+        while self.chosen.contains(&self.next) {
+            self.next += 1;
+        }
+        self.next += 1;
+        self.next - 1
+    }
+}

@@ -1,0 +1,334 @@
+//! From a description to the arguments of a process. Pure.
+//!
+//! The order is fixed and part of the interface: wrapper, binary, ratite's own arguments, the user's arguments last.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
+
+use crate::config::ConsoleConfig;
+use crate::config::ExtraMonitor;
+use crate::config::MachineConfig;
+use crate::config::Place;
+
+/// The words that start a machine. Displays as one line that a shell understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine(Vec<OsString>);
+
+impl CommandLine {
+    /// The words, the program first.
+    #[must_use]
+    pub fn words(&self) -> &[OsString] {
+        &self.0
+    }
+
+    pub(crate) fn program(&self) -> &OsStr {
+        &self.0[0]
+    }
+
+    pub(crate) fn arguments(&self) -> &[OsString] {
+        &self.0[1..]
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, word) in self.0.iter().enumerate() {
+            if place > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(&quoted(word))?;
+        }
+        Ok(())
+    }
+}
+
+/// `word` as a shell reads it back: quoted where it must be, `$'…'` for bytes that are no printable text.
+fn quoted(word: &OsStr) -> String {
+    match word.to_str() {
+        Some(text) if !text.contains(|c: char| c.is_control()) => {
+            shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())
+        }
+        _ => format!("$'{}'", word.as_bytes().escape_ascii()),
+    }
+}
+
+/// Where QEMU finds the other ends of what it is connected to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChildEnds {
+    pub(crate) monitor: Option<MonitorEnd>,
+    pub(crate) console: Option<RawFd>,
+    pub(crate) qtest: Option<RawFd>,
+    /// The numbers of [`MachineConfig::fd`]'s descriptors, in their order.
+    pub(crate) passed: Vec<RawFd>,
+}
+
+/// Where QEMU's monitor is to connect to.
+#[derive(Debug, Clone)]
+pub(crate) enum MonitorEnd {
+    Fd(RawFd),
+    Unix(OsString),
+    Tcp(String, u16),
+}
+
+/// The command line of `config`, with its ends at `ends`.
+pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
+    let mut words: Vec<OsString> = config.wrapper.clone();
+    words.push(config.binary.clone());
+    words.extend(["-display", "none", "-vga", "none"].map(OsString::from));
+    if let Some(monitor) = &ends.monitor {
+        let mut chardev = option("socket,id=mon");
+        match monitor {
+            MonitorEnd::Fd(fd) => chardev.push(format!(",fd={fd}")),
+            MonitorEnd::Unix(path) => push_value(&mut chardev, "path", path),
+            MonitorEnd::Tcp(host, port) => {
+                push_value(&mut chardev, "host", OsStr::new(host));
+                chardev.push(format!(",port={port}"));
+            }
+        }
+        words.extend([
+            "-chardev".into(),
+            chardev,
+            "-mon".into(),
+            "chardev=mon,mode=control".into(),
+        ]);
+    }
+    if let Some(machine_type) = &config.machine_type {
+        words.extend(["-machine".into(), doubled(machine_type)]);
+    }
+    if let (Some(console), Some(fd)) = (&config.console, ends.console) {
+        push_console(&mut words, console, fd);
+    }
+    push_accelerators(&mut words, config);
+    push_extra_monitors(&mut words, &config.extra_monitors);
+    for (passed, number) in config.fds.iter().zip(&ends.passed) {
+        push_fd(&mut words, &passed.place, *number);
+    }
+    if let Some(fd) = ends.qtest {
+        words.extend(["-chardev".into(), format!("socket,id=qtest,fd={fd}").into()]);
+        words.extend(["-qtest", "chardev:qtest"].map(OsString::from));
+        if config.accelerators.is_empty() {
+            words.extend(["-accel", "qtest"].map(OsString::from));
+        }
+    }
+    words.extend(config.args.iter().cloned());
+    CommandLine(words)
+}
+
+fn push_console(words: &mut Vec<OsString>, console: &ConsoleConfig, fd: RawFd) {
+    for _ in 0..console.index {
+        words.extend(["-serial", "null"].map(OsString::from));
+    }
+    words.extend(["-chardev".into(), format!("socket,id=console,fd={fd}").into()]);
+    match &console.device {
+        None => words.extend(["-serial", "chardev:console"].map(OsString::from)),
+        Some(device) => {
+            let mut value = doubled(device);
+            value.push(",chardev=console");
+            words.extend(["-device".into(), value]);
+        }
+    }
+}
+
+fn push_accelerators(words: &mut Vec<OsString>, config: &MachineConfig) {
+    for accelerator in &config.accelerators {
+        words.extend(["-accel".into(), doubled(accelerator)]);
+    }
+}
+
+fn push_extra_monitors(words: &mut Vec<OsString>, monitors: &[ExtraMonitor]) {
+    for (number, monitor) in monitors.iter().enumerate() {
+        let (path, mode) = match monitor {
+            ExtraMonitor::Null => {
+                words.extend(["-monitor", "null"].map(OsString::from));
+                continue;
+            }
+            ExtraMonitor::Qmp(path) => (path, "control"),
+            ExtraMonitor::Human(path) => (path, "readline"),
+        };
+        let mut chardev = option(&format!("socket,id=mon-{number},server=on,wait=off"));
+        push_value(&mut chardev, "path", path.as_os_str());
+        words.extend(["-chardev".into(), chardev]);
+        words.extend(["-mon".into(), format!("chardev=mon-{number},mode={mode}").into()]);
+    }
+}
+
+fn push_fd(words: &mut Vec<OsString>, place: &Place, number: RawFd) {
+    let Place::Set { set, opaque, options } = place else {
+        return;
+    };
+    let mut value = option(&format!("fd={number},set={set}"));
+    if let Some(opaque) = opaque {
+        push_value(&mut value, "opaque", opaque);
+    }
+    if let Some(options) = options {
+        value.push(",");
+        value.push(options);
+    }
+    words.extend(["-add-fd".into(), value]);
+}
+
+fn option(text: &str) -> OsString {
+    OsString::from(text)
+}
+
+fn push_value(option: &mut OsString, key: &str, value: &OsStr) {
+    option.push(format!(",{key}="));
+    option.push(doubled(value));
+}
+
+/// QEMU's option strings separate by commas; a comma within a value is written twice (QemuOpts).
+fn doubled(value: &OsStr) -> OsString {
+    let mut bytes = Vec::with_capacity(value.len());
+    for byte in value.as_bytes() {
+        bytes.push(*byte);
+        if *byte == b',' {
+            bytes.push(b',');
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PassedFd;
+
+    fn null() -> std::fs::File {
+        std::fs::File::open("/dev/null").unwrap()
+    }
+
+    #[track_caller]
+    fn check(config: &MachineConfig, ends: &ChildEnds, expected: &str) {
+        assert_eq!(render(config, ends).to_string(), expected);
+    }
+
+    #[test]
+    fn a_plain_machine() {
+        let config = MachineConfig::new("qemu").args(["-S", "-m", "64"]);
+        let ends = ChildEnds {
+            monitor: Some(MonitorEnd::Fd(3)),
+            ..ChildEnds::default()
+        };
+
+        check(
+            &config,
+            &ends,
+            "qemu -display none -vga none -chardev 'socket,id=mon,fd=3' -mon 'chardev=mon,mode=control' -S -m 64",
+        );
+    }
+
+    #[test]
+    fn a_machine_with_everything() {
+        let config = MachineConfig::new("qemu")
+            .wrapper(["env", "X=1"])
+            .machine_type("q35")
+            .accelerator("kvm")
+            .accelerator("tcg")
+            .console(ConsoleConfig::device("virtconsole").index(1))
+            .extra_monitor(ExtraMonitor::Null)
+            .extra_monitor(ExtraMonitor::Qmp("/run/q".into()))
+            .fd(PassedFd::in_set(null(), 2).opaque("a,b").options("x=y"))
+            .fd(PassedFd::at(null(), 10))
+            .qtest();
+        let ends = ChildEnds {
+            monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
+            console: Some(4),
+            qtest: Some(5),
+            passed: vec![6, 10],
+        };
+
+        let words: Vec<_> = render(&config, &ends).words().to_vec();
+
+        let expected = [
+            "env",
+            "X=1",
+            "qemu",
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-chardev",
+            "socket,id=mon,host=::1,port=4444",
+            "-mon",
+            "chardev=mon,mode=control",
+            "-machine",
+            "q35",
+            "-serial",
+            "null",
+            "-chardev",
+            "socket,id=console,fd=4",
+            "-device",
+            "virtconsole,chardev=console",
+            "-accel",
+            "kvm",
+            "-accel",
+            "tcg",
+            "-monitor",
+            "null",
+            "-chardev",
+            "socket,id=mon-1,server=on,wait=off,path=/run/q",
+            "-mon",
+            "chardev=mon-1,mode=control",
+            "-add-fd",
+            "fd=6,set=2,opaque=a,,b,x=y",
+            "-chardev",
+            "socket,id=qtest,fd=5",
+            "-qtest",
+            "chardev:qtest",
+        ];
+        assert_eq!(words, expected.map(OsString::from));
+    }
+
+    #[test]
+    fn qtest_brings_its_accelerator_unless_one_is_named() {
+        let ends = ChildEnds {
+            qtest: Some(3),
+            ..ChildEnds::default()
+        };
+
+        check(
+            &MachineConfig::new("q").qtest(),
+            &ends,
+            "q -display none -vga none -chardev 'socket,id=qtest,fd=3' -qtest chardev:qtest -accel qtest",
+        );
+    }
+
+    #[test]
+    fn commas_are_doubled_and_any_bytes_pass() {
+        let path = OsString::from_vec(b"/mo,n\xff".to_vec());
+        let config = MachineConfig::new("q")
+            .machine_type("a,b")
+            .arg(OsString::from_vec(b"\xfe'\n".to_vec()));
+        let ends = ChildEnds {
+            monitor: Some(MonitorEnd::Unix(path)),
+            ..ChildEnds::default()
+        };
+
+        let line = render(&config, &ends);
+
+        assert_eq!(line.words()[6].as_bytes(), b"socket,id=mon,path=/mo,,n\xff");
+        let shown = line.to_string();
+        assert!(shown.contains(r"$'socket,id=mon,path=/mo,,n\xff'"), "{shown}");
+        assert!(shown.ends_with(r"-machine 'a,,b' $'\xfe\'\n'"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_displayed_can_be_pasted() {
+        let config = MachineConfig::new("/opt/my qemu").args(["", "it's", "$HOME", "a\"b", "*"]);
+
+        let line = render(&config, &ChildEnds::default());
+
+        let read_back = shlex::split(&line.to_string()).unwrap();
+        assert_eq!(
+            read_back,
+            line.words()
+                .iter()
+                .map(|word| word.to_str().unwrap())
+                .collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,554 @@
+//! What to run: plain data.
+//!
+//! A [`MachineConfig`] can be built, cloned, printed and compared without a runtime; nothing is opened or checked
+//! until [`MachineConfig::launch`].
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What to run: a QEMU, its arguments, and how ratite is to hold it.
+///
+/// Every method takes and returns the configuration, does nothing but store, and cannot fail.
+///
+/// ```
+/// use ratite::{ConsoleConfig, MachineConfig};
+///
+/// let config = MachineConfig::new("qemu-system-x86_64")
+///     .machine_type("q35")
+///     .accelerator("tcg")
+///     .args(["-m", "256"])
+///     .console(ConsoleConfig::serial());
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a configuration runs nothing until it is launched"]
+pub struct MachineConfig {
+    pub(crate) binary: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) wrapper: Vec<OsString>,
+    pub(crate) name: Option<OsString>,
+    pub(crate) base_folder: PathBuf,
+    pub(crate) log_folder: Option<PathBuf>,
+    pub(crate) keep_folder: bool,
+    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    pub(crate) working_folder: Option<PathBuf>,
+    pub(crate) machine_type: Option<OsString>,
+    pub(crate) accelerators: Vec<OsString>,
+    pub(crate) monitor: Monitor,
+    pub(crate) extra_monitors: Vec<ExtraMonitor>,
+    pub(crate) fds: Vec<PassedFd>,
+    pub(crate) console: Option<ConsoleConfig>,
+    pub(crate) qtest: bool,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) own_process_group: bool,
+    pub(crate) transcript: Option<ratite_qmp::Transcript>,
+}
+
+impl MachineConfig {
+    /// A machine of `binary`, a path or a name that is searched in `PATH`.
+    pub fn new(binary: impl Into<OsString>) -> Self {
+        Self {
+            binary: binary.into(),
+            args: Vec::new(),
+            wrapper: Vec::new(),
+            name: None,
+            base_folder: PathBuf::from("/var/tmp"),
+            log_folder: None,
+            keep_folder: false,
+            environment: Vec::new(),
+            working_folder: None,
+            machine_type: None,
+            accelerators: Vec::new(),
+            monitor: Monitor::SocketPair,
+            extra_monitors: Vec::new(),
+            fds: Vec::new(),
+            console: None,
+            qtest: false,
+            timeouts: Timeouts::default(),
+            own_process_group: true,
+            transcript: None,
+        }
+    }
+
+    /// Adds one argument behind those already there. Yours come after all of ratite's, so QEMU's rules for repeated
+    /// options let them win.
+    #[doc(alias = "add_args")]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments behind those already there.
+    #[doc(alias = "add_args")]
+    pub fn args<I: IntoIterator<Item: Into<OsString>>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The words to put before the binary, such as `["valgrind", "--quiet"]`; none by default.
+    pub fn wrapper<I: IntoIterator<Item: Into<OsString>>>(mut self, wrapper: I) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The machine's name, which names its log file; by default one that no other machine has.
+    pub fn name(mut self, name: impl Into<OsString>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The folder in which the work folder is made; `/var/tmp` by default.
+    #[doc(alias = "base_temp_dir")]
+    pub fn base_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.base_folder = folder.as_ref().to_owned();
+        self
+    }
+
+    /// The folder for `NAME.log`, made if missing, and kept; by default the log lives and goes with the work folder.
+    ///
+    /// A log of an earlier run is kept as `NAME.log.1`.
+    #[doc(alias = "log_dir")]
+    pub fn log_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.log_folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// Leaves the work folder behind when the machine has ended, for a look at what went wrong. Setting `RATITE_KEEP=1`
+    /// in the environment does the same for every machine.
+    pub fn keep_folder(mut self) -> Self {
+        self.keep_folder = true;
+        self
+    }
+
+    /// Sets a variable in QEMU's environment, which otherwise is the caller's.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes a variable from QEMU's environment.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), None));
+        self
+    }
+
+    /// QEMU's working folder; the caller's by default.
+    pub fn working_folder(mut self, folder: impl AsRef<Path>) -> Self {
+        self.working_folder = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// The machine type (`-machine`); by default nothing is said and QEMU chooses.
+    ///
+    /// Only the type: its commas are doubled. Options go into [`MachineConfig::args`].
+    #[doc(alias = "set_machine")]
+    pub fn machine_type(mut self, machine_type: impl Into<OsString>) -> Self {
+        self.machine_type = Some(machine_type.into());
+        self
+    }
+
+    /// Adds an accelerator (`-accel`); QEMU takes the first that works. By default nothing is said.
+    pub fn accelerator(mut self, accelerator: impl Into<OsString>) -> Self {
+        self.accelerators.push(accelerator.into());
+        self
+    }
+
+    /// How QEMU's monitor is reached; by default over a socket pair that nobody else can reach.
+    #[doc(alias = "monitor_address")]
+    pub fn monitor(mut self, monitor: Monitor) -> Self {
+        self.monitor = monitor;
+        self
+    }
+
+    /// Runs the machine without QMP: no commands, no events; it is ended by SIGTERM.
+    #[doc(alias = "set_qmp_monitor")]
+    pub fn without_monitor(self) -> Self {
+        self.monitor(Monitor::Off)
+    }
+
+    /// Adds a further monitor for others to use.
+    #[doc(alias = "add_monitor_null")]
+    pub fn extra_monitor(mut self, monitor: ExtraMonitor) -> Self {
+        self.extra_monitors.push(monitor);
+        self
+    }
+
+    /// Hands a descriptor to QEMU.
+    #[doc(alias = "add_fd")]
+    pub fn fd(mut self, fd: PassedFd) -> Self {
+        self.fds.push(fd);
+        self
+    }
+
+    /// Gives the machine a console that ratite reads from the first byte on.
+    #[doc(alias = "set_console")]
+    pub fn console(mut self, console: ConsoleConfig) -> Self {
+        self.console = Some(console);
+        self
+    }
+
+    /// Runs the machine under qtest: with `-accel qtest`, unless [`MachineConfig::accelerator`] names others (some
+    /// distributions build QEMU without the qtest accelerator; `tcg` serves too).
+    #[doc(alias = "QEMUQtestMachine")]
+    pub fn qtest(mut self) -> Self {
+        self.qtest = true;
+        self
+    }
+
+    /// How long things may take.
+    #[doc(alias = "qmp_timer")]
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Leaves QEMU in the caller's process group, so that a terminal's Ctrl-C reaches it too; for a QEMU that itself
+    /// uses the terminal (`-serial mon:stdio`). Only QEMU is signalled then, not the children of a wrapper.
+    pub fn in_callers_process_group(mut self) -> Self {
+        self.own_process_group = false;
+        self
+    }
+
+    /// Shows every QMP message in both directions to `transcript`.
+    pub fn transcript(mut self, transcript: ratite_qmp::Transcript) -> Self {
+        self.transcript = Some(transcript);
+        self
+    }
+}
+
+/// How QEMU's monitor is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Monitor {
+    /// Over a socket pair that QEMU inherits: no path, no port, nobody else.
+    SocketPair,
+    /// Over a Unix socket that ratite makes at this path (mode 0600) and QEMU connects to.
+    Unix(PathBuf),
+    /// Over a TCP port that ratite listens on and QEMU connects to.
+    Tcp {
+        /// The host to listen on, such as `127.0.0.1`, `::1` or a name.
+        host: String,
+        /// The port; 0 lets the system choose.
+        port: u16,
+    },
+    /// Not at all.
+    Off,
+}
+
+/// A further monitor, for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExtraMonitor {
+    /// `-monitor null`: keeps QEMU from putting its human monitor anywhere.
+    Null,
+    /// A QMP monitor that QEMU serves on a Unix socket at this path, for other programs.
+    Qmp(PathBuf),
+    /// A human monitor that QEMU serves on a Unix socket at this path.
+    Human(PathBuf),
+}
+
+/// A descriptor to be handed to QEMU. Cheap to clone; the descriptor closes with the last clone.
+#[derive(Debug, Clone)]
+pub struct PassedFd {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) place: Place,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Number(RawFd),
+    Set {
+        set: u32,
+        opaque: Option<OsString>,
+        options: Option<OsString>,
+    },
+}
+
+impl PassedFd {
+    /// Lets QEMU have `fd` under this very number, for arguments such as `-netdev tap,fd=10`.
+    ///
+    /// 0 to 2 are taken by stdin, stdout and stderr.
+    pub fn at(fd: impl Into<OwnedFd>, number: RawFd) -> Self {
+        Self {
+            fd: Arc::new(fd.into()),
+            place: Place::Number(number),
+        }
+    }
+
+    /// Puts `fd` into QEMU's descriptor set `set` (`-add-fd`), to be opened as `/dev/fdset/SET`.
+    pub fn in_set(fd: impl Into<OwnedFd>, set: u32) -> Self {
+        Self {
+            fd: Arc::new(fd.into()),
+            place: Place::Set {
+                set,
+                opaque: None,
+                options: None,
+            },
+        }
+    }
+
+    /// The free text that `query-fdsets` shows for a descriptor in a set.
+    #[must_use]
+    pub fn opaque(mut self, text: impl Into<OsString>) -> Self {
+        if let Place::Set { opaque, .. } = &mut self.place {
+            *opaque = Some(text.into());
+        }
+        self
+    }
+
+    /// Further options of `-add-fd`, put behind the others as they are.
+    #[must_use]
+    pub fn options(mut self, text: impl Into<OsString>) -> Self {
+        if let Place::Set { options, .. } = &mut self.place {
+            *options = Some(text.into());
+        }
+        self
+    }
+}
+
+/// The machine's console: which device it is, and what is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsoleConfig {
+    pub(crate) device: Option<OsString>,
+    pub(crate) index: u32,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) history: usize,
+}
+
+impl ConsoleConfig {
+    /// The first serial port.
+    #[must_use]
+    pub fn serial() -> Self {
+        Self {
+            device: None,
+            index: 0,
+            log: None,
+            history: 1 << 20,
+        }
+    }
+
+    /// A console device of this type (`-device`), such as `isa-serial`, `virtconsole` or `sclpconsole`.
+    pub fn device(device_type: impl Into<OsString>) -> Self {
+        Self {
+            device: Some(device_type.into()),
+            ..Self::serial()
+        }
+    }
+
+    /// How many serial ports come before it; 0 by default. Each of those is a `-serial null`.
+    #[must_use]
+    pub fn index(mut self, index: u32) -> Self {
+        self.index = index;
+        self
+    }
+
+    /// A file that gets every byte of the console, from the first on. It is truncated at launch, never opened
+    /// through a symbolic link.
+    #[doc(alias = "console_log")]
+    #[must_use]
+    pub fn log(mut self, path: impl AsRef<Path>) -> Self {
+        self.log = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// How many of the last bytes are kept for readers; 1 MiB by default. What nobody read in time is dropped and
+    /// counted; the guest never waits.
+    #[must_use]
+    pub fn history(mut self, bytes: usize) -> Self {
+        self.history = bytes;
+        self
+    }
+}
+
+/// How long things may take. [`Duration::MAX`] waits for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start of the process to its monitor being ready; 30 s by default.
+    pub connect: Duration,
+    /// A QMP or qtest command; 60 s by default.
+    pub command: Duration,
+    /// A write to the console; 30 s by default.
+    pub console: Duration,
+    /// From SIGKILL to the end of the process; 60 s by default.
+    pub kill: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            command: Duration::from_secs(60),
+            console: Duration::from_secs(30),
+            kill: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is wrong with a configuration, seen before anything is made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The name cannot name a file.
+    #[error("the name {name:?} cannot name a log file: {reason}")]
+    Name {
+        /// The name.
+        name: OsString,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An argument, a path or a variable holds a NUL, which no argument of a process can.
+    #[error("{what} {value:?} holds a NUL byte")]
+    Nul {
+        /// What it is: "the argument", "the variable".
+        what: &'static str,
+        /// The whole value.
+        value: OsString,
+    },
+    /// QEMU would leave its process, and with it everybody who watches.
+    #[error("`-daemonize` takes QEMU out of ratite's hands; ratite runs in the background by itself")]
+    Daemonize,
+    /// Two descriptors under one number, or one that is taken.
+    #[error("descriptor number {number} cannot be given: {reason}")]
+    FdNumber {
+        /// The number.
+        number: RawFd,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The monitor's host is empty.
+    #[error("the monitor's host is empty; `127.0.0.1` is this machine")]
+    EmptyHost,
+}
+
+impl MachineConfig {
+    /// Looks for what cannot work, before anything is made.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        for arg in self.wrapper.iter().chain([&self.binary]).chain(&self.args) {
+            check_nul("the argument", arg)?;
+        }
+        for (name, value) in &self.environment {
+            check_nul("the variable", name)?;
+            check_nul("the value", value.as_deref().unwrap_or_default())?;
+        }
+        // The word alone, or with QEMU's second dash; a value such as `-name -daemonize` is not worth the risk.
+        if self
+            .args
+            .iter()
+            .any(|arg| arg == "-daemonize" || arg == "--daemonize")
+        {
+            return Err(ConfigError::Daemonize);
+        }
+        if matches!(&self.monitor, Monitor::Tcp { host, .. } if host.is_empty()) {
+            return Err(ConfigError::EmptyHost);
+        }
+        self.check_fd_numbers()
+    }
+
+    fn check_fd_numbers(&self) -> Result<(), ConfigError> {
+        let mut taken = Vec::new();
+        for fd in &self.fds {
+            let Place::Number(number) = fd.place else { continue };
+            let reason = match number {
+                ..0 => "it is negative",
+                0..=2 => "it is stdin, stdout or stderr",
+                _ if taken.contains(&number) => "it is given twice",
+                _ => {
+                    taken.push(number);
+                    continue;
+                }
+            };
+            return Err(ConfigError::FdNumber { number, reason });
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &OsStr) -> Result<(), ConfigError> {
+    let bytes = name.as_encoded_bytes();
+    let reason = if bytes.is_empty() {
+        "it is empty"
+    } else if bytes.contains(&b'/') {
+        "it holds a `/`"
+    } else if bytes.contains(&0) {
+        "it holds a NUL byte"
+    } else if bytes.len() > LONGEST_NAME {
+        "with `.log.1` it is longer than the 255 bytes a file name may have"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Name {
+        name: name.to_owned(),
+        reason,
+    })
+}
+
+fn check_nul(what: &'static str, value: &OsStr) -> Result<(), ConfigError> {
+    if value.as_encoded_bytes().contains(&0) {
+        return Err(ConfigError::Nul {
+            what,
+            value: value.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// What is left of NAME_MAX (255 on Linux) beside `.log.1`.
+const LONGEST_NAME: usize = 255 - 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(config: MachineConfig, words: &str) {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
+    fn qemu() -> MachineConfig {
+        MachineConfig::new("qemu")
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        check_refused(qemu().name("a/b"), "holds a `/`");
+        check_refused(qemu().name("a\0"), "NUL");
+        check_refused(qemu().name("x".repeat(250)), "255 bytes");
+        check_refused(qemu().name(""), "empty");
+        check_refused(qemu().arg("-x\0y"), "the argument \"-x\\0y\" holds a NUL");
+        check_refused(qemu().env("A", "\0"), "the value");
+        check_refused(qemu().arg("-daemonize"), "out of ratite's hands");
+        check_refused(
+            qemu().monitor(Monitor::Tcp {
+                host: String::new(),
+                port: 1,
+            }),
+            "host is empty",
+        );
+    }
+
+    #[test]
+    fn descriptor_numbers_are_free_and_given_once() {
+        let fd = || std::fs::File::open("/dev/null").unwrap();
+        check_refused(qemu().fd(PassedFd::at(fd(), 2)), "stderr");
+        check_refused(qemu().fd(PassedFd::at(fd(), -1)), "negative");
+        check_refused(
+            qemu().fd(PassedFd::at(fd(), 9)).fd(PassedFd::at(fd(), 9)),
+            "twice",
+        );
+    }
+
+    #[test]
+    fn odd_names_that_work_are_taken() {
+        for name in ["a,b", "%s", "-x", "name with blanks", "ü"] {
+            assert_eq!(qemu().name(name).check(), Ok(()));
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! The pump: reads a console from its first byte on, whether or not anybody looks.
+//!
+//! QEMU blocks when its console's socket is full, and a blocked QEMU cannot even quit; so one task reads always, into a
+//! bounded history and, if wanted, a log file. Readers look at the history at their own pace. When they are too slow,
+//! the oldest bytes go and are counted; the guest never waits.
+//!
+//! The pump runs on the background runtime and ends with the stream.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use ratite_qmp::TimedOut;
+use ratite_qmp::within;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::exit::Tail;
+use crate::pattern::Pattern;
+
+/// The console of a machine. Cheap to clone; clones share one place in the stream.
+///
+/// It goes on being readable after the machine has ended: what was recorded stays.
+#[derive(Debug, Clone)]
+pub struct Console {
+    shared: Arc<Shared>,
+    writes: mpsc::Sender<WriteRequest>,
+    write_limit: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The last bytes of the stream.
+    history: VecDeque<u8>,
+    capacity: usize,
+    /// How many bytes of the stream came before `history`.
+    forgotten: u64,
+    /// How many bytes of the stream were taken by readers or passed over.
+    read: u64,
+    ended: bool,
+    log: Option<LogFile>,
+    log_fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+#[derive(Debug)]
+struct WriteRequest {
+    bytes: Vec<u8>,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+/// What [`Console::expect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Match {
+    /// What came before the match, since the last read.
+    pub before: Vec<u8>,
+    /// What matched.
+    pub matched: Vec<u8>,
+    /// What the pattern's groups hold, from the first on; `None` for one that took no part.
+    pub groups: Vec<Option<Vec<u8>>>,
+}
+
+impl Match {
+    /// What came before the match, as text.
+    #[must_use]
+    pub fn before_text(&self) -> String {
+        String::from_utf8_lossy(&self.before).into_owned()
+    }
+
+    /// What matched, as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.matched).into_owned()
+    }
+}
+
+/// Why a console yields nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsoleError {
+    /// It did not come in time.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+    /// The console's stream ended before it came.
+    #[error("the console ended while waiting for {what}")]
+    Ended {
+        /// What was waited for.
+        what: String,
+    },
+    /// Readers were too slow: the oldest unread bytes are gone. The next read goes on behind them.
+    #[error("{dropped} bytes of the console were dropped because nobody read them")]
+    Lagged {
+        /// How many bytes.
+        dropped: u64,
+    },
+    /// Writing failed.
+    #[error("could not write to the console")]
+    Write(#[source] io::Error),
+    /// The pattern cannot be searched.
+    #[error("could not search the console for {pattern}: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// How much is read at once.
+const BLOCK: usize = 64 << 10;
+
+/// How many writes may wait behind one another.
+const WRITES: usize = 16;
+
+/// Ends a pump whose stream does not end by itself, because somebody else holds the other end.
+#[derive(Debug)]
+pub(crate) struct PumpGuard(JoinHandle<()>);
+
+impl Drop for PumpGuard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Console {
+    /// Starts to pump `stream` on `runtime`, keeping the last `history` bytes, and all of them in the file at `log`.
+    pub(crate) fn pump(
+        stream: StdUnixStream,
+        history: usize,
+        log: Option<&Path>,
+        write_limit: Duration,
+        runtime: &Handle,
+    ) -> io::Result<(Self, PumpGuard)> {
+        let log = log.map(LogFile::create).transpose()?;
+        stream.set_nonblocking(true)?;
+        let (reader, writer) = {
+            let _within = runtime.enter();
+            UnixStream::from_std(stream)?.into_split()
+        };
+        let state = State {
+            history: VecDeque::new(),
+            capacity: history.max(1),
+            forgotten: 0,
+            read: 0,
+            ended: false,
+            log,
+            log_fault: None,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        });
+        let (writes, inbox) = mpsc::channel(WRITES);
+        let end = EndOnDrop(shared.clone());
+        let pump = runtime.spawn(async move {
+            tokio::select! {
+                () = pump_in(reader, &end.0) => {}
+                () = pump_out(writer, inbox) => {}
+            }
+        });
+        Ok((
+            Self {
+                shared,
+                writes,
+                write_limit,
+            },
+            PumpGuard(pump),
+        ))
+    }
+
+    /// Takes what has arrived and was not read yet, waiting for the first byte at most `limit`. Empty at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// [`ConsoleError::TimedOut`]; [`ConsoleError::Lagged`] once after bytes were dropped.
+    pub async fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
+        self.wait(limit, "output on the console", |state| {
+            state.check_lag()?;
+            if state.unread() == 0 && !state.ended {
+                Ok(None)
+            } else {
+                Ok(Some(state.take_all()))
+            }
+        })
+        .await
+    }
+
+    /// Takes what has arrived and was not read yet; empty if there is nothing.
+    ///
+    /// # Errors
+    /// [`ConsoleError::Lagged`] once after bytes were dropped.
+    pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
+        let mut state = self.shared.lock();
+        state.check_lag()?;
+        Ok(state.take_all())
+    }
+
+    /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
+    ///
+    /// Looks first at what has arrived and was not read yet. Takes a literal (`"login:"`) or a [`Pattern`]. Cancelling
+    /// loses no byte. If bytes were dropped unread, the search goes on in what is left.
+    ///
+    /// # Errors
+    /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
+    pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
+        let pattern: Pattern = pattern.into();
+        let mut search = pattern.search();
+        let mut from = self.shared.lock().first_unread();
+        let mut seen = from;
+        self.wait(limit, format!("{pattern} on the console"), |state| {
+            if state.first_unread() != from {
+                // Somebody else has read on, or bytes were dropped: what was searched is no longer ours to return.
+                (from, search) = (state.first_unread(), pattern.search());
+                seen = from;
+            }
+            let end = state
+                .search(&mut search, &mut seen)
+                .map_err(|reason| ConsoleError::Pattern {
+                    pattern: pattern.to_string(),
+                    reason,
+                })?;
+            match end {
+                Some(end) => Ok(Some(state.take_match(&pattern, end))),
+                None if state.ended => Err(ConsoleError::Ended {
+                    what: pattern.to_string(),
+                }),
+                None => Ok(None),
+            }
+        })
+        .await
+    }
+
+    /// Writes all of `bytes` to the console, as if they were typed.
+    ///
+    /// Bounded by [`crate::Timeouts::console`], since a guest need not read. Once begun, a write is finished even if
+    /// the caller goes away or the limit is over, so that no later write can come in its middle.
+    ///
+    /// # Errors
+    /// [`ConsoleError::TimedOut`], [`ConsoleError::Ended`], [`ConsoleError::Write`].
+    pub async fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
+        let ended = || ConsoleError::Ended {
+            what: "the guest to take what is written".into(),
+        };
+        let (done, outcome) = oneshot::channel();
+        let request = WriteRequest {
+            bytes: bytes.as_ref().to_vec(),
+            done,
+        };
+        let write = async {
+            self.writes.send(request).await.map_err(|_| ended())?;
+            outcome.await.map_err(|_| ended())?.map_err(ConsoleError::Write)
+        };
+        within(self.write_limit, "room for a write to the console", write).await?
+    }
+
+    /// At most the last `limit` bytes, read or not; nothing is taken.
+    #[must_use]
+    pub fn tail(&self, limit: usize) -> Tail {
+        let state = self.shared.lock();
+        let start = state.history.len().saturating_sub(limit);
+        Tail {
+            bytes: state.history.range(start..).copied().collect(),
+            omitted: state.forgotten + start as u64,
+        }
+    }
+
+    /// How many bytes the guest has written in all.
+    #[must_use]
+    pub fn bytes_seen(&self) -> u64 {
+        self.shared.lock().end()
+    }
+
+    /// Whether the stream has ended; what was recorded can still be read.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.lock().ended
+    }
+
+    /// Why the log file gets no more, if writing to it failed; the console is pumped all the same.
+    #[must_use]
+    pub fn log_fault(&self) -> Option<String> {
+        self.shared.lock().log_fault.clone()
+    }
+
+    /// Waits until the stream has ended.
+    pub(crate) async fn ended(&self) {
+        let end = self.wait(Duration::MAX, "", |state| Ok(state.ended.then_some(())));
+        let _never_fails = end.await;
+    }
+
+    /// Looks with `take`, and again after each change, until it yields something or `limit` is over.
+    async fn wait<T>(
+        &self,
+        limit: Duration,
+        what: impl std::fmt::Display,
+        mut take: impl FnMut(&mut State) -> Result<Option<T>, ConsoleError>,
+    ) -> Result<T, ConsoleError> {
+        let search = async {
+            loop {
+                // Registered before looking, so that nothing can come unnoticed in between.
+                let mut changed = std::pin::pin!(self.shared.changed.notified());
+                changed.as_mut().enable();
+                let found = take(&mut self.shared.lock());
+                if let Some(found) = found.transpose() {
+                    return found;
+                }
+                changed.await;
+            }
+        };
+        within(limit, what, search).await?
+    }
+}
+
+/// Tells readers that nothing more comes, however the pump ends.
+struct EndOnDrop(Arc<Shared>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        state.log = None;
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+}
+
+async fn pump_in(mut reader: OwnedReadHalf, shared: &Shared) {
+    let mut block = vec![0; BLOCK];
+    loop {
+        match reader.read(&mut block).await {
+            Ok(0) => return,
+            Ok(count) => {
+                shared.lock().record(&block[..count]);
+                shared.changed.notify_waiters();
+            }
+            Err(error) => {
+                // A reset is how a killed QEMU with unread input looks from here.
+                tracing::debug!(%error, "a console ended with an error");
+                return;
+            }
+        }
+    }
+}
+
+/// Writes what is asked for, one request after the other, each whole. Never returns: only the stream's end ends a pump.
+async fn pump_out(mut writer: OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
+    while let Some(WriteRequest { bytes, done }) = inbox.recv().await {
+        // Given up before it was begun: it never happened.
+        if done.is_closed() {
+            continue;
+        }
+        // Whoever asked may be gone by now.
+        let _gone = done.send(writer.write_all(&bytes).await);
+    }
+    std::future::pending().await
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.forgotten + self.history.len() as u64
+    }
+
+    fn first_unread(&self) -> u64 {
+        self.read.max(self.forgotten)
+    }
+
+    fn unread(&self) -> u64 {
+        self.end() - self.first_unread()
+    }
+
+    /// The bytes from `from` on, in the two pieces in which the ring holds them.
+    fn since(&self, from: u64) -> (&[u8], &[u8]) {
+        let skip = usize::try_from(from - self.forgotten)
+            .unwrap_or(usize::MAX)
+            .min(self.history.len());
+        let (first, second) = self.history.as_slices();
+        match skip.checked_sub(first.len()) {
+            None => (&first[skip..], second),
+            Some(skip) => (&[], &second[skip..]),
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        self.write_log(bytes);
+        let kept = &bytes[bytes.len().saturating_sub(self.capacity)..];
+        let room = self.capacity - kept.len();
+        let surplus = self.history.len().saturating_sub(room);
+        self.history.drain(..surplus);
+        self.forgotten += (surplus + bytes.len() - kept.len()) as u64;
+        self.history.extend(kept);
+    }
+
+    fn write_log(&mut self, bytes: &[u8]) {
+        let Some(log) = &mut self.log else { return };
+        if let Err(error) = log.file.write_all(bytes) {
+            // Told once; the guest must not suffer from a full disk.
+            let fault = format!("could not write to {}: {error}", log.path.display());
+            tracing::warn!("{fault}; the console is pumped without it");
+            self.log_fault = Some(fault);
+            self.log = None;
+        }
+    }
+
+    fn check_lag(&mut self) -> Result<(), ConsoleError> {
+        let dropped = self.forgotten.saturating_sub(self.read);
+        if dropped == 0 {
+            return Ok(());
+        }
+        self.read = self.forgotten;
+        Err(ConsoleError::Lagged { dropped })
+    }
+
+    fn take_all(&mut self) -> Vec<u8> {
+        let end = self.end();
+        self.take_to(end)
+    }
+
+    fn take_to(&mut self, end: u64) -> Vec<u8> {
+        let count = usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX);
+        let (first, second) = self.since(self.first_unread());
+        let taken = first.iter().chain(second).take(count).copied().collect();
+        self.read = end;
+        taken
+    }
+
+    /// Feeds what is new since `seen`; the offset in the stream behind a match.
+    fn search(&self, search: &mut crate::pattern::Search, seen: &mut u64) -> Result<Option<u64>, String> {
+        let (first, second) = self.since(*seen);
+        for piece in [first, second] {
+            if piece.is_empty() {
+                continue;
+            }
+            if let Some(at) = search.feed(piece)? {
+                return Ok(Some(*seen + at as u64));
+            }
+            *seen += piece.len() as u64;
+        }
+        Ok(None)
+    }
+
+    fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
+        let mut bytes = self.take_to(end);
+        match pattern.locate(&bytes) {
+            Some(located) => {
+                // A match that the automaton saw end earlier than the regex would have it.
+                debug_assert_eq!(located.end, bytes.len());
+                let matched = bytes.split_off(located.start);
+                Match {
+                    before: bytes,
+                    matched,
+                    groups: located.groups,
+                }
+            }
+            None => Match {
+                before: Vec::new(),
+                matched: bytes,
+                groups: Vec::new(),
+            },
+        }
+    }
+}
+
+impl LogFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC)
+            .bits()
+            .cast_signed();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(no_follow)
+            .open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+}

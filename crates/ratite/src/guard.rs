@@ -1,0 +1,231 @@
+//! What ends QEMU when we cannot.
+//!
+//! PR_SET_PDEATHSIG ends the process that we forked when we are killed, but not a wrapper's children, and nobody
+//! removes the folders then. So each program that launches machines has one guard: a small `/bin/sh` process in a
+//! process group of its own that holds the reading end of a pipe. Whatever ends the program closes the pipe. The guard
+//! then kills every process that carries the program's mark in its environment, with its process group, removes the
+//! program's work folders, and exits.
+//!
+//! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
+
+use std::ffi::OsStr;
+use std::io;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
+pub(crate) const MARK_VARIABLE: &str = "RATITE_MACHINE";
+
+/// What work folders are called: this, the owner's mark, a dash, and random letters.
+pub(crate) const FOLDER_PREFIX: &str = "qemu-machine-";
+
+/// Which program a process or folder belongs to: its pid, its start time, and random letters; so that neither a
+/// reused pid nor another pid namespace can be mistaken for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OwnerMark(String);
+
+impl OwnerMark {
+    /// A mark for this process.
+    fn of_this_process() -> io::Result<Self> {
+        let pid = std::process::id();
+        Ok(Self(format!("{pid}-{}-{}", start_time(pid)?, random_letters()?)))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// When a process started, in clock ticks since the system's boot (field 22 of proc_pid_stat(5)).
+pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; what counts comes behind the last one.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let field = fields
+        .split_ascii_whitespace()
+        .nth(19)
+        .and_then(|field| field.parse().ok());
+    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
+}
+
+fn random_letters() -> io::Result<String> {
+    let mut bytes = [0_u8; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// This program's mark and guard; a process that was forked off has its own.
+static OWNER: Mutex<Option<Owner>> = Mutex::new(None);
+
+struct Owner {
+    pid: u32,
+    mark: OwnerMark,
+    guard: Option<Guard>,
+}
+
+/// The mark for this program's next machine, whose work folder will be in `base`; its guard is on watch then.
+///
+/// Without a guard (no `/bin/sh`) machines still run: the parent-death signal stays.
+pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
+    let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    let pid = std::process::id();
+    let owner = match &mut *owner {
+        Some(known) if known.pid == pid => known,
+        other => other.insert(Owner {
+            pid,
+            mark: OwnerMark::of_this_process()?,
+            guard: None,
+        }),
+    };
+    if !owner.guard.as_mut().is_some_and(Guard::is_alive) {
+        owner.guard = Guard::start(&owner.mark).map_err(unguarded).ok();
+    }
+    if let Some(guard) = &mut owner.guard
+        && let Err(error) = guard.watch_base_folder(base)
+    {
+        unguarded(error);
+    }
+    Ok(owner.mark.clone())
+}
+
+fn unguarded(error: io::Error) {
+    tracing::warn!(%error, "no guard: a wrapper's children may outlive a killed program");
+}
+
+/// The guard of this program. Dropping it lets the guard do its work, as the end of the program would.
+#[derive(Debug)]
+struct Guard {
+    process: Child,
+    folders: Vec<Vec<u8>>,
+}
+
+impl Guard {
+    /// Starts the guard for what carries `mark`.
+    fn start(mark: &OwnerMark) -> io::Result<Self> {
+        let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
+        let process = Command::new("/bin/sh")
+            .args([
+                "-c",
+                SCRIPT,
+                "ratite-guard",
+                mark.as_str(),
+                &group,
+                MARK_VARIABLE,
+                FOLDER_PREFIX,
+            ])
+            .env_clear()
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // A Ctrl-C in the terminal is meant for the program, not for its guard.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self {
+            process,
+            folders: Vec::new(),
+        })
+    }
+
+    /// Whether the guard is still there; somebody may have killed it.
+    fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Lets the guard also remove this program's work folders in `base`.
+    fn watch_base_folder(&mut self, base: &Path) -> io::Result<()> {
+        let path = base.as_os_str().as_bytes();
+        if self.folders.iter().any(|known| known == path) {
+            return Ok(());
+        }
+        if path.contains(&b'\n') {
+            tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
+            return Ok(());
+        }
+        let mut line = path.to_vec();
+        line.push(b'\n');
+        let pipe = self.process.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        pipe.write_all(&line)?;
+        self.folders.push(path.to_owned());
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Only a dead guard is dropped while the program lives; this collects it. A living one is never waited for.
+        let _dead_or_not = self.process.try_wait();
+    }
+}
+
+/// The mark that a machine's processes carry.
+pub(crate) fn machine_mark(owner: &OwnerMark, machine: u64) -> String {
+    format!("{}.{machine}", owner.as_str())
+}
+
+/// Whether `name` is a work folder's, and if so the pid and start time of its owner.
+pub(crate) fn owner_in_folder_name(name: &OsStr) -> Option<(u32, u64)> {
+    let mut parts = name.to_str()?.strip_prefix(FOLDER_PREFIX)?.split('-');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The guard itself: POSIX sh, with grep, sleep and rm.
+///
+/// Each line read is a base folder. The end of input is the end of the program; several rounds then, because a process
+/// may have been between fork and exec, with the parent's environment, when the first looked.
+const SCRIPT: &str = r#"
+trap '' HUP INT QUIT TERM
+mark=$1 program_group=$2 variable=$3 prefix=$4
+set --
+while IFS= read -r folder; do set -- "$@" "$folder"; done
+round=0
+while [ $round -lt 40 ]; do
+    found=
+    for file in $(grep -l -a -F "$variable=$mark." /proc/[0-9]*/environ 2>/dev/null); do
+        pid=${file#/proc/} pid=${pid%/environ}
+        IFS= read -r stat 2>/dev/null < "/proc/$pid/stat" || continue
+        rest=${stat##*\) } rest=${rest#* } rest=${rest#* } group=${rest%% *}
+        [ "$group" = "$program_group" ] || kill -s KILL -- "-$group" 2>/dev/null
+        kill -s KILL "$pid" 2>/dev/null
+        found=yes
+    done
+    round=$((round + 1))
+    [ -z "$found" ] && [ $round -ge 4 ] && break
+    sleep 0.05
+done
+for folder in "$@"; do rm -rf -- "$folder/$prefix$mark-"*; done
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_name_tells_its_owner() {
+        let mark = OwnerMark("12-345-ab".into());
+        let name = format!("{FOLDER_PREFIX}{}-XYZ", mark.as_str());
+
+        assert_eq!(owner_in_folder_name(OsStr::new(&name)), Some((12, 345)));
+        assert_eq!(owner_in_folder_name(OsStr::new("qemu-machine-xyz")), None);
+        assert_eq!(owner_in_folder_name(OsStr::new("other")), None);
+    }
+
+    #[test]
+    fn this_process_has_a_start_time() {
+        let pid = std::process::id();
+
+        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
+        assert!(start_time(u32::MAX).is_err());
+    }
+}

@@ -1,0 +1,454 @@
+//! From [`MachineConfig`] to [`Running`]: the steps of a launch, and how each is undone.
+//!
+//! Owns the order; knows every part, and is known only by `machine`.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use ratite_qmp::Client;
+use ratite_qmp::EventFilter;
+use ratite_qmp::Listener;
+use ratite_qmp::Options;
+use ratite_qmp::PeerCredentials;
+use ratite_qmp::Socket;
+use ratite_qmp::within;
+use tokio::sync::OnceCell;
+
+use crate::channels::Channels;
+use crate::channels::MonitorChannel;
+use crate::channels::OpenError;
+use crate::command_line;
+use crate::command_line::CommandLine;
+use crate::config::MachineConfig;
+use crate::console::Console;
+use crate::error::LaunchError;
+use crate::error::LaunchErrorKind;
+use crate::exit::Tail;
+use crate::guard;
+use crate::process::Process;
+use crate::process::Spawn;
+use crate::qtest::Qtest;
+use crate::running::MonitorSession;
+use crate::running::Running;
+use crate::runtime;
+use crate::workdir;
+use crate::workdir::Log;
+use crate::workdir::Workdir;
+
+/// How much of the log an error carries: QEMU's last words, not its diary.
+const LAST_WORDS: usize = 8 << 10;
+
+/// How long a process whose monitor has closed is waited for: it is about to exit, and its status says more.
+const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
+
+/// Starts QEMU and returns once its monitor answers.
+///
+/// # Errors
+/// [`LaunchError`] with the command line, the exit status if there is one, and the last words of the log. Nothing is
+/// left behind: the process is reaped and the folder removed.
+pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchError> {
+    config
+        .check()
+        .map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
+    let number = next_machine();
+    let (owner, workdir) = make_workdir(config)?;
+    let log = make_log(config, number, &workdir)?;
+    let mut channels = Channels::open(config).await.map_err(|error| {
+        LaunchError::new(match error {
+            OpenError::Monitor(error) => LaunchErrorKind::MonitorAddress(error),
+            OpenError::System(error) => LaunchErrorKind::Channel(error),
+        })
+    })?;
+    let command_line = command_line::render(config, &channels.ends);
+    let work_folder = workdir.path().to_owned();
+
+    // What the child is to have moves into the spawn: our copies close with it.
+    let fds = std::mem::take(&mut channels.theirs);
+    let (console, estate) = match channels.console.take() {
+        Some(stream) => {
+            let (console, pump) = pump(config, stream).map_err(|error| {
+                LaunchError::new(LaunchErrorKind::Console(error)).with_command_line(command_line.clone())
+            })?;
+            (Some(console), Box::new((workdir, Some(pump))))
+        }
+        None => (None, Box::new((workdir, None))),
+    };
+    let mut environment = config.environment.clone();
+    environment.push((
+        guard::MARK_VARIABLE.into(),
+        Some(guard::machine_mark(&owner, number).into()),
+    ));
+    let spawn = Spawn {
+        program: command_line.program().to_owned(),
+        arguments: command_line.arguments().to_vec(),
+        environment,
+        working_folder: config.working_folder.clone(),
+        output: log
+            .writer()
+            .map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
+        fds,
+        own_group: config.own_process_group,
+        estate,
+    };
+    tracing::debug!(%command_line, "launching a machine");
+    let started = SystemTime::now();
+    let process = Process::spawn(spawn).await.map_err(|source| {
+        LaunchError::new(spawn_failure(config, &command_line, source)).with_command_line(command_line.clone())
+    })?;
+
+    // From here a process exists: every failure has to end it.
+    match connect_all(config, &process, channels).await {
+        Ok((monitor, qtest)) => Ok(Running {
+            launch_time: monitor
+                .as_ref()
+                .map_or(Duration::ZERO, |_| process.started().elapsed()),
+            process,
+            monitor,
+            console,
+            qtest,
+            log,
+            work_folder,
+            command_line,
+            timeouts: config.timeouts,
+            started,
+            asked: Mutex::new(None),
+            exit: OnceCell::new(),
+        }),
+        Err(fault) => Err(abandon(process, &log, command_line, config.timeouts.kill, fault).await),
+    }
+}
+
+/// Numbers for this program's machines: for marks and default names.
+fn next_machine() -> u64 {
+    static LAUNCHED: AtomicU64 = AtomicU64::new(0);
+    LAUNCHED.fetch_add(1, Ordering::Relaxed)
+}
+
+fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), LaunchError> {
+    // Absolute: the guard and the sweep do not share our current folder.
+    let base = std::path::absolute(&config.base_folder).unwrap_or_else(|_| config.base_folder.clone());
+    let fault = |source| {
+        LaunchError::new(LaunchErrorKind::WorkFolder {
+            base: base.clone(),
+            source,
+        })
+    };
+    let owner = guard::enlist(&base).map_err(fault)?;
+    sweep_aside(base.clone());
+    let keep = config.keep_folder || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
+    let prefix = match keep {
+        // The guard removes what bears the owner's mark; what is to be kept bears none.
+        true => format!("{}kept-", guard::FOLDER_PREFIX),
+        false => format!("{}{}-", guard::FOLDER_PREFIX, owner.as_str()),
+    };
+    let workdir = Workdir::create(&base, &prefix, keep).map_err(fault)?;
+    Ok((owner, workdir))
+}
+
+/// Sweeps what dead programs have left in `base`, beside the launch.
+fn sweep_aside(base: PathBuf) {
+    if let Ok(runtime) = runtime::background() {
+        runtime.spawn_blocking(move || {
+            let is_alive = |pid, start| guard::start_time(pid).is_ok_and(|living| living == start);
+            workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
+        });
+    }
+}
+
+fn make_log(config: &MachineConfig, number: u64, workdir: &Workdir) -> Result<Log, LaunchError> {
+    let folder = config.log_folder.as_deref().unwrap_or(workdir.path());
+    let fault = |source| {
+        LaunchError::new(LaunchErrorKind::Log {
+            folder: folder.to_owned(),
+            source,
+        })
+    };
+    if config.log_folder.is_some() {
+        std::fs::create_dir_all(folder).map_err(fault)?;
+    }
+    let name = config
+        .name
+        .clone()
+        .unwrap_or_else(|| default_name(number, workdir));
+    Log::create(folder, &name).map_err(fault)
+}
+
+/// A name that no other machine has: the work folder's random letters are in it.
+fn default_name(number: u64, workdir: &Workdir) -> OsString {
+    let folder = workdir.path().file_name().unwrap_or_default().to_string_lossy();
+    let random = folder.rsplit('-').next().unwrap_or_default();
+    format!("machine-{}-{number}-{random}", std::process::id()).into()
+}
+
+fn pump(
+    config: &MachineConfig,
+    stream: std::os::unix::net::UnixStream,
+) -> io::Result<(Console, crate::console::PumpGuard)> {
+    let (history, log) = config
+        .console
+        .as_ref()
+        .map_or((0, None), |c| (c.history, c.log.as_deref()));
+    Console::pump(
+        stream,
+        history,
+        log,
+        config.timeouts.console,
+        &runtime::background()?,
+    )
+}
+
+/// Why a launch failed after its process had been started.
+enum Fault {
+    Exited,
+    TimedOut,
+    Qmp(ratite_qmp::Error),
+    Channel(io::Error),
+}
+
+/// Every fallible step after the process exists, raced with its end and the limit.
+async fn connect_all(
+    config: &MachineConfig,
+    process: &Process,
+    channels: Channels,
+) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
+    let limit = config.timeouts.connect;
+    let deadline = Instant::now().checked_add(limit);
+    let ready = async {
+        let qtest = match channels.qtest {
+            Some(stream) => {
+                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
+                Some(Qtest::over(socket, config.timeouts.command))
+            }
+            None => None,
+        };
+        let monitor = connect_monitor(config, process, channels.monitor).await?;
+        Ok((monitor, qtest))
+    };
+    let outcome = tokio::select! {
+        // What has been said counts before how it ended: a monitor that was ready was ready.
+        biased;
+        outcome = within(limit, "monitor", ready) => outcome.unwrap_or(Err(Fault::TimedOut)),
+        _ended = process.wait() => Err(Fault::Exited),
+    };
+    match outcome {
+        // A monitor that closes mostly belongs to a process that is about to end, and that says more.
+        Err(Fault::Qmp(error)) if is_closed(&error) => {
+            let left = deadline.map_or(EXIT_AFTER_CLOSE, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            match within(left.min(EXIT_AFTER_CLOSE), "exit", process.wait()).await {
+                Ok(_) => Err(Fault::Exited),
+                Err(_) => Err(Fault::Qmp(error)),
+            }
+        }
+        other => other,
+    }
+}
+
+fn is_closed(error: &ratite_qmp::Error) -> bool {
+    matches!(
+        error,
+        ratite_qmp::Error::Disconnected(_) | ratite_qmp::Error::Connect { .. }
+    )
+}
+
+async fn connect_monitor(
+    config: &MachineConfig,
+    process: &Process,
+    channel: MonitorChannel,
+) -> Result<Option<MonitorSession>, Fault> {
+    let (events, every) = Listener::new(EventFilter::any());
+    let (shutdowns, shutdown) = Listener::with_capacity(EventFilter::named("SHUTDOWN"), 4);
+    let mut options = Options::default()
+        // The whole is bounded by the caller.
+        .connect_limit(Duration::MAX)
+        .command_limit(config.timeouts.command)
+        .subscribe(every)
+        .subscribe(shutdown);
+    if let Some(transcript) = &config.transcript {
+        options = options.transcript(transcript.clone());
+    }
+    let client = match channel {
+        MonitorChannel::Off => return Ok(None),
+        MonitorChannel::Pair(stream) => {
+            let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
+            Client::over(socket, options).await
+        }
+        MonitorChannel::Server(server) => {
+            let pid = process.pid();
+            Client::accept(
+                &server,
+                |peer| peer.is_none_or(|peer| is_ours(peer, pid)),
+                options,
+            )
+            .await
+        }
+    };
+    let client = client.map_err(Fault::Qmp)?;
+    Ok(Some(MonitorSession {
+        client,
+        events,
+        shutdowns,
+    }))
+}
+
+/// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
+fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
+    let Some(mut candidate) = peer.pid.and_then(|pid| u32::try_from(pid).ok()) else {
+        // The system does not tell; then at least the user must be ours.
+        return peer.uid == rustix::process::geteuid().as_raw();
+    };
+    // Parents have lower depth, not lower numbers; the bound is against a /proc that lies.
+    for _ in 0..64 {
+        if candidate == pid {
+            return true;
+        }
+        match parent_of(candidate) {
+            Some(parent) if parent > 1 => candidate = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Field 4 of proc_pid_stat(5).
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?
+        .1
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
+
+/// Ends a process whose launch has failed, and tells why it did.
+async fn abandon(
+    process: Process,
+    log: &Log,
+    command_line: CommandLine,
+    kill_limit: Duration,
+    fault: Fault,
+) -> LaunchError {
+    process.kill();
+    // If even SIGKILL does not end it, the launch error is still what the caller has to hear.
+    let exited = within(kill_limit, "end of the process", process.wait())
+        .await
+        .ok();
+    let words = log.tail(LAST_WORDS).unwrap_or_else(|error| Tail {
+        bytes: format!("(could not read the log: {error})").into_bytes(),
+        omitted: 0,
+    });
+    if exited.is_some() {
+        process.release().await;
+    }
+    let status = exited.map(|exited| exited.status);
+    let kind = match (fault, status) {
+        (Fault::Exited, Some(status)) => LaunchErrorKind::Exited(status),
+        (Fault::Exited, None) | (Fault::TimedOut, _) => LaunchErrorKind::TimedOut { limit: kill_limit },
+        (Fault::Qmp(error), _) => LaunchErrorKind::Qmp(error),
+        (Fault::Channel(error), _) => LaunchErrorKind::Channel(error),
+    };
+    LaunchError::new(kind)
+        .with_command_line(command_line)
+        .with_end(status, words)
+}
+
+/// What is wrong with a program that could not be started, as far as looking at it tells.
+fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io::Error) -> LaunchErrorKind {
+    let program = command_line.program();
+    let role = if config.wrapper.is_empty() {
+        "the binary"
+    } else {
+        "the wrapper"
+    };
+    let reason = match &config.working_folder {
+        Some(folder) if !folder.is_dir() => format!("the working folder `{}` is no folder", folder.display()),
+        _ => match find(program.as_ref()) {
+            None if program.as_encoded_bytes().contains(&b'/') => {
+                format!("there is no file at the path of {role}")
+            }
+            None => format!("no folder in PATH has {role}"),
+            Some(path) => what_is_wrong(&path, &source),
+        },
+    };
+    LaunchErrorKind::Spawn {
+        program: program.to_string_lossy().into_owned(),
+        reason,
+        source,
+    }
+}
+
+/// Where the system finds a program.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return program.exists().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.exists())
+}
+
+fn what_is_wrong(path: &Path, source: &io::Error) -> String {
+    let shown = path.display();
+    if path.is_dir() {
+        return format!("`{shown}` is a folder");
+    }
+    if path
+        .metadata()
+        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0)
+    {
+        return format!("`{shown}` is not executable");
+    }
+    match source.kind() {
+        io::ErrorKind::NotFound => match interpreter(path) {
+            Some(interpreter) => format!("`{shown}` needs the interpreter `{interpreter}`, which is missing"),
+            None => format!("`{shown}` is there, but something it needs to start is missing"),
+        },
+        io::ErrorKind::ArgumentListTooLong => {
+            "its arguments and environment are too long for the system".into()
+        }
+        _ if source.raw_os_error() == Some(ENOEXEC) => {
+            format!("`{shown}` is no program of this machine's format")
+        }
+        _ => format!("the system refuses to run `{shown}`"),
+    }
+}
+
+/// "Exec format error", the same number on every Linux.
+const ENOEXEC: i32 = 8;
+
+/// The interpreter in a script's first line, or in an ELF program's header (PT_INTERP), as far as it can be read.
+fn interpreter(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    std::fs::File::open(path)
+        .ok()?
+        .take(4096)
+        .read_to_end(&mut head)
+        .ok()?;
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next()?;
+        return String::from_utf8_lossy(line)
+            .split_whitespace()
+            .next()
+            .map(str::to_owned);
+    }
+    if !head.starts_with(b"\x7fELF") {
+        return None;
+    }
+    // The loader's path is the first absolute path in the header's page.
+    let start = memchr::memmem::find(&head, b"/lib")?;
+    let end = head[start..].iter().position(|byte| *byte == 0)?;
+    Some(String::from_utf8_lossy(&head[start..start + end]).into_owned())
+}

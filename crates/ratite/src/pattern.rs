@@ -1,0 +1,310 @@
+//! What to look for in a stream of bytes, and the search itself. Pure.
+//!
+//! The search steps an automaton over each byte once, whatever pieces the stream comes in; nothing is scanned again
+//! when more arrives. Only when a match is known to end does an ordinary regex find where it began.
+
+use std::fmt;
+use std::sync::Arc;
+
+use regex_automata::Anchored;
+use regex_automata::Input;
+use regex_automata::MatchKind;
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa::Cache;
+use regex_automata::hybrid::dfa::DFA;
+use regex_automata::meta::Regex;
+use regex_automata::util::syntax;
+
+/// What to look for: a literal, or a regular expression over bytes.
+///
+/// A search in a stream ends with the first byte that completes a match, so a pattern should end with something
+/// definite: `\d+` is found at the first digit. `$` matches at the end of what has arrived so far.
+///
+/// Regular expressions have the syntax of the `regex` crate without Unicode classes, since a console carries bytes:
+/// `.` is any byte but a line feed, `\w` is ASCII.
+#[derive(Clone)]
+pub struct Pattern(Arc<Compiled>);
+
+struct Compiled {
+    text: String,
+    dfa: DFA,
+    regex: Regex,
+}
+
+/// A text that is no regular expression, or one too large to compile.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("could not compile the pattern `{pattern}`: {reason}")]
+pub struct BadPattern {
+    pattern: String,
+    reason: String,
+}
+
+impl Pattern {
+    /// The exact text.
+    ///
+    /// # Panics
+    /// When the text is too long to compile, tens of megabytes.
+    pub fn literal(text: impl AsRef<str>) -> Self {
+        let text = text.as_ref();
+        Self::compile(format!("`{text}`"), &escaped(text)).expect("a literal compiles")
+    }
+
+    /// A regular expression.
+    ///
+    /// # Errors
+    /// [`BadPattern`] with the place of the mistake.
+    pub fn regex(expression: impl AsRef<str>) -> Result<Self, BadPattern> {
+        let expression = expression.as_ref();
+        Self::compile(format!("/{expression}/"), expression).map_err(|reason| BadPattern {
+            pattern: expression.to_owned(),
+            reason,
+        })
+    }
+
+    fn compile(text: String, expression: &str) -> Result<Self, String> {
+        let syntax = syntax::Config::new().unicode(false).utf8(false);
+        let dfa = DFA::builder()
+            .configure(DFA::config().match_kind(MatchKind::All))
+            .syntax(syntax)
+            .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
+            .build(expression)
+            .map_err(|error| chain(&error))?;
+        let regex = Regex::builder()
+            .configure(Regex::config().utf8_empty(false))
+            .syntax(syntax)
+            .build(expression)
+            .map_err(|error| chain(&error))?;
+        Ok(Self(Arc::new(Compiled { text, dfa, regex })))
+    }
+
+    pub(crate) fn search(&self) -> Search {
+        let cache = self.0.dfa.create_cache();
+        Search {
+            pattern: self.clone(),
+            cache,
+            state: None,
+        }
+    }
+
+    /// Where the match that ends at the end of `bytes` lies, and what its groups hold; `None` when its beginning is not
+    /// in `bytes` any more.
+    pub(crate) fn locate(&self, bytes: &[u8]) -> Option<Located> {
+        let mut captures = self.0.regex.create_captures();
+        self.0.regex.captures(Input::new(bytes), &mut captures);
+        let whole = captures.get_match()?;
+        let groups = captures
+            .iter()
+            .skip(1)
+            .map(|span| span.map(|span| bytes[span.range()].to_vec()))
+            .collect();
+        Some(Located {
+            start: whole.start(),
+            end: whole.end(),
+            groups,
+        })
+    }
+}
+
+/// Where a match lies.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) groups: Vec<Option<Vec<u8>>>,
+}
+
+/// The text with all that means something in a regular expression escaped.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii_punctuation() {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+/// An error with its causes; regex-automata tells the interesting part in a source.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl From<&str> for Pattern {
+    /// The exact text.
+    fn from(text: &str) -> Self {
+        Self::literal(text)
+    }
+}
+
+impl From<&Pattern> for Pattern {
+    fn from(pattern: &Pattern) -> Self {
+        pattern.clone()
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.0.text).finish()
+    }
+}
+
+/// A search under way: it has seen some of the stream and waits for more.
+pub(crate) struct Search {
+    pattern: Pattern,
+    cache: Cache,
+    state: Option<LazyStateID>,
+}
+
+impl Search {
+    /// Looks at the next bytes of the stream; the offset in `bytes` behind the byte that completes a match.
+    ///
+    /// # Errors
+    /// What the automaton gave up on.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
+        let dfa = &self.pattern.0.dfa;
+        let mut state = match self.state {
+            Some(state) => state,
+            None => dfa
+                .start_state_forward(&mut self.cache, &Input::new(b"").anchored(Anchored::No))
+                .map_err(|error| error.to_string())?,
+        };
+        for (at, byte) in bytes.iter().enumerate() {
+            state = dfa
+                .next_state(&mut self.cache, state, *byte)
+                .map_err(|error| error.to_string())?;
+            // The automaton tells a match one byte late: this one is behind the match.
+            if state.is_match() {
+                return Ok(Some(at));
+            }
+            if state.is_quit() {
+                return Err("the pattern cannot be searched in these bytes".into());
+            }
+        }
+        self.state = Some(state);
+        let end = dfa
+            .next_eoi_state(&mut self.cache, state)
+            .map_err(|error| error.to_string())?;
+        Ok(end.is_match().then_some(bytes.len()))
+    }
+}
+
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Search").field(&self.pattern).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The offset behind the first match in a stream that comes in `pieces`.
+    fn find(pattern: &Pattern, pieces: &[&[u8]]) -> Option<usize> {
+        let mut search = pattern.search();
+        let mut seen = 0;
+        for piece in pieces {
+            if let Some(at) = search.feed(piece).unwrap() {
+                return Some(seen + at);
+            }
+            seen += piece.len();
+        }
+        None
+    }
+
+    #[test]
+    fn a_match_is_found_across_pieces_and_at_their_ends() {
+        let pattern = Pattern::literal("login:");
+
+        assert_eq!(find(&pattern, &[b"x lo", b"gi", b"n:"]), Some(8));
+        assert_eq!(find(&pattern, &[b"login:", b" "]), Some(6));
+        assert_eq!(find(&pattern, &[b"login", b";"]), None);
+    }
+
+    #[test]
+    fn a_literal_means_itself() {
+        for text in ["a.b", "[x]", "$ ", "^", "é", "#!\\", "a|b*+?{}()-&~"] {
+            let stream = format!("zz{text}zz");
+            assert_eq!(
+                find(&Pattern::literal(text), &[stream.as_bytes()]),
+                Some(2 + text.len()),
+                "{text}"
+            );
+        }
+        assert_eq!(find(&Pattern::literal("a.b"), &[b"axb"]), None);
+    }
+
+    #[test]
+    fn a_match_ends_with_the_first_byte_that_completes_it() {
+        let pattern = Pattern::regex(r"(\d+)x?").unwrap();
+
+        assert_eq!(find(&pattern, &[b"ab", b"12x"]), Some(3));
+    }
+
+    #[test]
+    fn groups_are_told() {
+        let pattern = Pattern::regex(r"eth(\d): (up|down)(!)?").unwrap();
+
+        let located = pattern.locate(b"...eth7: down").unwrap();
+
+        assert_eq!((located.start, located.end), (3, 13));
+        assert_eq!(
+            located.groups,
+            [Some(b"7".to_vec()), Some(b"down".to_vec()), None]
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_searched_like_others() {
+        assert_eq!(
+            find(
+                &Pattern::regex(r"\xff.\x00").unwrap(),
+                &[b"\xfe\xff", b"\x80\x00"]
+            ),
+            Some(4)
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place() {
+        let error = Pattern::regex("a(b").unwrap_err().to_string();
+
+        assert!(
+            error.contains("`a(b`") && error.contains("unclosed group"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_stream_is_cut_the_match_is_the_same(
+            stream in "[ab\n]{0,40}",
+            expression in prop::sample::select(vec!["ab", "a+b", "b.a", "(a|bb)b", "^a", "a\nb", "ba{2}"]),
+            cuts in prop::collection::vec(1_usize..5, 1..20),
+        ) {
+            let pattern = Pattern::regex(expression).unwrap();
+            let whole = find(&pattern, &[stream.as_bytes()]);
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let (mut rest, mut cut) = (stream.as_bytes(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                pieces.push(head);
+                rest = tail;
+            }
+            prop_assert_eq!(find(&pattern, &pieces), whole);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The supervisor that owns the child: spawn, signal, reap, state.
+//!
+//! One thread for each program, `ratite-supervisor`, forks all children, because PR_SET_PDEATHSIG fires when the thread
+//! that forked ends. It runs a small runtime of its own, so children are reaped and killed even while the caller's
+//! runtime is blocked or gone. Only the supervisor sends signals: only it knows that a pid is not reaped yet.
+//!
+//! ```text
+//! spawn ─► Running ── exit ─► group killed, reaped ─► Exited ── released, or the handle dropped ─► estate dropped
+//!             └── the handle dropped ─► SIGKILL ──┘
+//! ```
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use command_fds::CommandFdExt;
+use command_fds::FdMapping;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::exit::ProcessExit;
+
+/// What to start, ready for the kernel.
+#[derive(Debug)]
+pub(crate) struct Spawn {
+    pub(crate) program: OsString,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: Vec<(OsString, Option<OsString>)>,
+    pub(crate) working_folder: Option<PathBuf>,
+    pub(crate) output: File,
+    pub(crate) fds: Vec<(RawFd, OwnedFd)>,
+    pub(crate) own_group: bool,
+    /// Dropped once the process is gone and nobody needs it any more.
+    pub(crate) estate: Estate,
+}
+
+/// Whatever has to outlive the process.
+pub(crate) type Estate = Box<dyn Any + Send>;
+
+/// A started process. Dropping it kills the process, its group with it, and drops its estate after that; it never waits.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: u32,
+    started: Instant,
+    state: watch::Receiver<State>,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Running,
+    Exited(Exited),
+}
+
+/// A process that has ended and was reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exited {
+    pub(crate) status: ProcessExit,
+    /// From its start to its end.
+    pub(crate) after: Duration,
+}
+
+#[derive(Debug)]
+enum Order {
+    Signal(Signal),
+    Release(oneshot::Sender<()>),
+}
+
+impl Process {
+    /// Starts a process.
+    ///
+    /// If the caller goes away meanwhile, the process is killed as if its handle had been dropped.
+    pub(crate) async fn spawn(spawn: Spawn) -> io::Result<Self> {
+        let (answer, outcome) = oneshot::channel();
+        let gone = || io::Error::other("the thread that starts processes is gone");
+        supervisor()?
+            .send(Request { spawn, answer })
+            .map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// When it was started.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn exited(&self) -> Option<Exited> {
+        match *self.state.borrow() {
+            State::Running => None,
+            State::Exited(exited) => Some(exited),
+        }
+    }
+
+    /// Waits until it has ended and is reaped.
+    pub(crate) fn wait(&self) -> impl Future<Output = Exited> + Send + use<> {
+        let mut state = self.state.clone();
+        async move {
+            loop {
+                if let State::Exited(exited) = *state.borrow_and_update() {
+                    return exited;
+                }
+                if state.changed().await.is_err() {
+                    // The supervisor publishes before it goes; it can only have gone with the whole program.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends it, and its group, by force.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Nobody there to take it means that the process is gone already.
+        let _gone = self.orders.send(Order::Signal(signal));
+    }
+
+    /// Drops the estate as soon as the process is gone, and waits for that.
+    pub(crate) async fn release(&self) {
+        let (done, released) = oneshot::channel();
+        if self.orders.send(Order::Release(done)).is_ok() {
+            // An error means that it has been dropped already.
+            let _released = released.await;
+        }
+    }
+}
+
+struct Request {
+    spawn: Spawn,
+    answer: oneshot::Sender<io::Result<Process>>,
+}
+
+static SUPERVISOR: Mutex<Option<(u32, mpsc::UnboundedSender<Request>)>> = Mutex::new(None);
+
+/// The way to the supervisor of this process; a process that was forked off starts its own.
+fn supervisor() -> io::Result<mpsc::UnboundedSender<Request>> {
+    let mut supervisor = SUPERVISOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let pid = std::process::id();
+    if let Some((owner, requests)) = &*supervisor
+        && *owner == pid
+        && !requests.is_closed()
+    {
+        return Ok(requests.clone());
+    }
+    let (requests, inbox) = mpsc::unbounded_channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("ratite-supervisor".into())
+        .spawn(move || runtime.block_on(serve(inbox)))?;
+    *supervisor = Some((pid, requests.clone()));
+    Ok(requests)
+}
+
+async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
+    while let Some(Request { spawn, answer }) = inbox.recv().await {
+        // A handle that nobody takes is dropped here, which kills what it stands for.
+        let _gone = answer.send(start(spawn));
+    }
+}
+
+fn start(spawn: Spawn) -> io::Result<Process> {
+    let Spawn {
+        program,
+        arguments,
+        environment,
+        working_folder,
+        output,
+        fds,
+        own_group,
+        estate,
+    } = spawn;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    for (name, value) in environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = working_folder {
+        command.current_dir(folder);
+    }
+    command
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    if own_group {
+        command.process_group(0);
+    }
+    let mappings = fds
+        .into_iter()
+        .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
+        .collect();
+    command.fd_mappings(mappings).map_err(io::Error::other)?;
+    // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
+    let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
+    let started = Instant::now();
+    let pid = child.id();
+    let mut owned = Owned { child, own_group };
+    let pidfd = watch_end(owned.pid()).inspect_err(|_| drop(owned.end()))?;
+    let (publish, state) = watch::channel(State::Running);
+    let (orders, inbox) = mpsc::unbounded_channel();
+    tokio::spawn(supervise(owned, pidfd, started, inbox, publish, estate));
+    Ok(Process {
+        pid,
+        started,
+        state,
+        orders,
+    })
+}
+
+/// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).
+#[expect(
+    deprecated,
+    reason = "sound for an OwnedFd, which keeps its descriptor; the replacement is `unsafe`"
+)]
+fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+}
+
+/// A child that is not reaped yet, so that its pid, and its group's, are its own.
+struct Owned {
+    child: Child,
+    own_group: bool,
+}
+
+impl Owned {
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        let outcome = if self.own_group {
+            rustix::process::kill_process_group(self.pid(), signal)
+        } else {
+            rustix::process::kill_process(self.pid(), signal)
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(pid = %self.pid().as_raw_nonzero(), ?signal, %error, "could not send a signal");
+        }
+    }
+
+    /// Kills it with all its group, and reaps it.
+    fn end(&mut self) -> io::Result<std::process::ExitStatus> {
+        // Before reaping: a zombie leader keeps its group's number from being given to somebody else.
+        self.signal(Signal::KILL);
+        self.child.wait()
+    }
+}
+
+async fn supervise(
+    mut owned: Owned,
+    pidfd: AsyncFd<OwnedFd>,
+    started: Instant,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    publish: watch::Sender<State>,
+    estate: Estate,
+) {
+    let released = until_exit(&owned, &pidfd, &mut orders).await;
+    let after = started.elapsed();
+    // What is left of the group goes with its leader.
+    match owned.end() {
+        Ok(status) => {
+            publish.send_replace(State::Exited(Exited {
+                status: ProcessExit::new(status),
+                after,
+            }));
+        }
+        Err(error) => tracing::error!(%error, "could not reap a child"),
+    }
+    if let Some(done) = until_released(released, &mut orders).await {
+        drop(estate);
+        let _gone = done.send(());
+    }
+}
+
+/// Carries out orders until the process has ended; keeps a release for later.
+async fn until_exit(
+    owned: &Owned,
+    pidfd: &AsyncFd<OwnedFd>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) -> Option<oneshot::Sender<()>> {
+    let mut released = None;
+    let mut abandoned = false;
+    loop {
+        tokio::select! {
+            _ended = pidfd.readable() => return released,
+            order = orders.recv(), if !abandoned => match order {
+                Some(Order::Signal(signal)) => owned.signal(signal),
+                Some(Order::Release(done)) => released = Some(done),
+                None => {
+                    tracing::debug!(pid = %owned.pid().as_raw_nonzero(), "killing a machine that was dropped");
+                    abandoned = true;
+                    owned.signal(Signal::KILL);
+                }
+            },
+        }
+    }
+}
+
+/// Waits until the estate is not needed any more; `None` when the handle was dropped.
+async fn until_released(
+    mut released: Option<oneshot::Sender<()>>,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) -> Option<oneshot::Sender<()>> {
+    while released.is_none() {
+        match orders.recv().await? {
+            Order::Release(done) => released = Some(done),
+            Order::Signal(_) => {}
+        }
+    }
+    released
+}

@@ -1,0 +1,201 @@
+//! From [`Running`] to [`Exit`]: the steps of an end, and their fallbacks.
+//!
+//! ```text
+//!              ┌ monitor ─► `quit` ┐ exits within grace ─► Exited ─► cleaned ─► Exit
+//! Running ─────┤                   ├
+//!              └ none ──► SIGTERM ─┘ grace over ─► SIGKILL ─► Exited ─► cleaned ─► ShutdownError
+//! ```
+//!
+//! Consoles are pumped all the while: a QEMU that blocks on its console cannot quit. Every step can be interrupted and
+//! begun again, and whoever comes later gets the same [`Exit`].
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use ratite_qmp::Command;
+use ratite_qmp::within;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::error::ShutdownError;
+use crate::error::ShutdownErrorKind;
+use crate::exit::Asked;
+use crate::exit::Exit;
+use crate::exit::Tail;
+use crate::process::Exited;
+use crate::running::Running;
+
+/// How much of the log an [`Exit`] carries.
+const LOG_KEPT: usize = 16 << 20;
+
+/// How long the end of a stream is waited for once its process is gone. Only a process that has left the machine's group
+/// can hold it open.
+const STREAM_END: Duration = Duration::from_secs(1);
+
+/// Ends the machine gracefully, by force once `grace` is over.
+pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit, ShutdownError> {
+    if running.process.exited().is_none() {
+        note(running, Asked::Us);
+        let deadline = Instant::now().checked_add(grace);
+        if within(grace, "end", end_gracefully(running, deadline))
+            .await
+            .is_err()
+        {
+            note(running, Asked::TimeOver);
+            end_by_force(running).await?;
+        }
+    }
+    judge(finish(running).await, grace)
+}
+
+/// Ends the machine by force.
+pub(crate) async fn kill(running: &Running) -> Result<Exit, ShutdownError> {
+    if running.process.exited().is_none() {
+        note(running, Asked::UsByForce);
+        end_by_force(running).await?;
+    }
+    Ok(finish(running).await)
+}
+
+/// Waits until the machine ends by itself, and ends it by force once `limit` is over.
+pub(crate) async fn wait(running: &Running, limit: Duration) -> Result<Exit, ShutdownError> {
+    if within(limit, "end", running.process.wait()).await.is_err() {
+        note(running, Asked::TimeOver);
+        end_by_force(running).await?;
+    }
+    let exit = finish(running).await;
+    match exit.asked {
+        Asked::TimeOver => judge(exit, limit),
+        _ => Ok(exit),
+    }
+}
+
+async fn end_gracefully(running: &Running, deadline: Option<Instant>) {
+    let ended = running.process.wait();
+    tokio::pin!(ended);
+    tokio::select! {
+        biased;
+        _ended = &mut ended => return,
+        asked = ask_to_quit(running, deadline) => {
+            if !asked {
+                running.process.terminate();
+            }
+        }
+    }
+    ended.await;
+}
+
+/// Sends `quit`; whether it could be sent at all. Its reply is not needed: the process's end is what counts.
+async fn ask_to_quit(running: &Running, deadline: Option<Instant>) -> bool {
+    let Some(monitor) = &running.monitor else {
+        return false;
+    };
+    let limit = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+    match monitor.client.send(Command::new("quit").limit(limit)).await {
+        Ok(reply) => {
+            if let Some(refusal) = reply.error() {
+                tracing::warn!(%refusal, "QEMU refused to quit");
+            }
+            true
+        }
+        // A QEMU on its way out may close the monitor before it replies; SIGTERM does it no harm then.
+        Err(error) => {
+            tracing::debug!(%error, "could not ask QEMU to quit");
+            false
+        }
+    }
+}
+
+async fn end_by_force(running: &Running) -> Result<(), ShutdownError> {
+    let limit = running.timeouts.kill;
+    running.process.kill();
+    let kind = ShutdownErrorKind::Unkillable {
+        pid: running.process.pid(),
+        limit,
+    };
+    let ended = within(limit, "end", running.process.wait()).await;
+    ended.map(|_| ()).map_err(|_| ShutdownError::new(kind, None))
+}
+
+/// Remembers what was asked; force counts more than asking.
+fn note(running: &Running, asked: Asked) {
+    let mut noted = running.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    if noted.is_none() || asked != Asked::Us {
+        *noted = Some(asked);
+    }
+}
+
+/// Gathers what is to be known of the end, and cleans up. The process has ended.
+pub(crate) async fn finish(running: &Running) -> Exit {
+    running.exit.get_or_init(|| gather(running)).await.clone()
+}
+
+async fn gather(running: &Running) -> Exit {
+    let exited = running.process.wait().await;
+    // What the machine had said before it ended is still on its way.
+    if let Some(console) = &running.console {
+        let _stays_open = within(STREAM_END, "end of the console", console.ended()).await;
+    }
+    let shutdown = match &running.monitor {
+        Some(monitor) => {
+            let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
+            monitor.shutdowns.take_all().pop().map(|event| event.data())
+        }
+        None => None,
+    };
+    let log = running.log.tail(LOG_KEPT).unwrap_or_else(|error| {
+        tracing::warn!(%error, "could not read the log");
+        Tail::default()
+    });
+    running.process.release().await;
+    Exit {
+        pid: running.process.pid(),
+        status: exited.status,
+        asked: who_asked(running, exited, shutdown.as_ref()),
+        shutdown_reason: shutdown
+            .as_ref()
+            .and_then(|data| data["reason"].as_str())
+            .map(str::to_owned),
+        command_line: running.command_line.clone(),
+        log,
+        started: running.started,
+        launch_time: running.launch_time,
+        run_time: exited.after,
+    }
+}
+
+/// Who wanted the end: QEMU's own word counts most, then what we asked, then the signal.
+fn who_asked(running: &Running, exited: Exited, shutdown: Option<&Value>) -> Asked {
+    let ours = *running.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let by_force = ours.filter(|asked| *asked != Asked::Us);
+    let reason = shutdown
+        .and_then(|data| data["reason"].as_str())
+        .unwrap_or_default();
+    match (exited.status.signal(), by_force) {
+        (Some(KILL), Some(asked)) => return asked,
+        (Some(TERM), _) if ours.is_some() => return Asked::Us,
+        (Some(_), _) => return Asked::Signal,
+        (None, _) => {}
+    }
+    match reason {
+        "host-qmp-quit" => Asked::Us,
+        "host-signal" if ours.is_none() => Asked::Signal,
+        _ if shutdown.is_some_and(|data| data["guest"] == true) => Asked::Guest,
+        _ => ours.map_or(Asked::Nobody, |_| Asked::Us),
+    }
+}
+
+const KILL: i32 = 9;
+const TERM: i32 = 15;
+
+/// An exit with status 0 is clean, whoever asked for it, and so is the end that was asked for by force; anything else is
+/// named.
+fn judge(exit: Exit, grace: Duration) -> Result<Exit, ShutdownError> {
+    let kind = match exit.asked {
+        _ if exit.success() => return Ok(exit),
+        Asked::UsByForce => return Ok(exit),
+        Asked::TimeOver => ShutdownErrorKind::TimedOut { grace },
+        _ => ShutdownErrorKind::Unclean(exit.status),
+    };
+    Err(ShutdownError::new(kind, Some(exit)))
+}

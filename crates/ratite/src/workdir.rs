@@ -1,0 +1,331 @@
+//! The folder of one run: made, marked with its owner, kept or removed; and the log file in it or beside it.
+//!
+//! A folder's name carries its owner's pid and start time, and the owner holds a lock on a file in it for as long as it
+//! lives. Either alone could err (a reused pid, another pid namespace, a moment before the lock is taken); a folder is
+//! swept only when both say that its owner is gone.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::OFlags;
+use tempfile::TempDir;
+
+use crate::exit::Tail;
+
+/// The work folder of one run. Dropping it removes the folder, unless it is to be kept.
+#[derive(Debug)]
+pub(crate) struct Workdir {
+    folder: TempDir,
+    /// Held, not read: the lock says that the owner lives.
+    #[expect(dead_code, reason = "holding it holds the lock")]
+    lock: File,
+}
+
+/// The file in a work folder that its owner keeps locked.
+const LOCK: &str = "owner.lock";
+
+impl Workdir {
+    /// Makes a folder `PREFIX…` in `base`, with mode 0700.
+    pub(crate) fn create(base: &Path, prefix: &str, keep: bool) -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix(prefix)
+            .rand_bytes(8)
+            .permissions(Permissions::from_mode(0o700))
+            .disable_cleanup(keep)
+            .tempdir_in(base)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.path().join(LOCK))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { folder, lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes the work folders in `base` that belong to this user and whose owners are dead.
+///
+/// `owner` reads pid and start time from a folder's name; `is_alive` says whether that very process still lives.
+pub(crate) fn sweep(
+    base: &Path,
+    owner: impl Fn(&OsStr) -> Option<(u32, u64)>,
+    is_alive: impl Fn(u32, u64) -> bool,
+) {
+    let Ok(entries) = std::fs::read_dir(base) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Some((pid, start)) = owner(&entry.file_name()) else {
+            continue;
+        };
+        if is_alive(pid, start) || !is_dead(&entry.path()) {
+            continue;
+        }
+        match std::fs::remove_dir_all(entry.path()) {
+            Ok(()) => tracing::info!(folder = %entry.path().display(), "swept the folder of a dead program"),
+            Err(error) => tracing::debug!(folder = %entry.path().display(), %error, "could not sweep"),
+        }
+    }
+}
+
+/// Whether `folder` is this user's, and nobody holds its lock.
+fn is_dead(folder: &Path) -> bool {
+    let ours = |metadata: &std::fs::Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
+    if !std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && ours(&metadata)) {
+        return false;
+    }
+    let lock = OpenOptions::new()
+        .write(true)
+        .custom_flags(no_follow())
+        .open(folder.join(LOCK));
+    match lock {
+        Ok(lock) => rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        // Its owner died before it could lock, or is about to: only a folder of some age counts as dead.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::metadata(folder)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > UNLOCKED_AGE)),
+        Err(_) => false,
+    }
+}
+
+/// How old a folder without a lock file must be to be taken for a dead program's.
+const UNLOCKED_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Never through a symbolic link, never into a child.
+fn no_follow() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed()
+}
+
+/// What QEMU writes to stdout and stderr. Can be read while the machine runs, and as long as this lives.
+///
+/// Cheap to clone; clones share the file.
+#[derive(Debug, Clone)]
+pub struct Log {
+    path: PathBuf,
+    file: Arc<File>,
+}
+
+impl Log {
+    /// Opens `NAME.log` in `folder` for a new run. A log of an earlier run becomes `NAME.log.1`.
+    ///
+    /// The file is locked for as long as somebody writes to it, QEMU included, so that two machines cannot share it.
+    pub(crate) fn create(folder: &Path, name: &OsStr) -> io::Result<Self> {
+        let mut file_name = name.to_owned();
+        file_name.push(".log");
+        let path = folder.join(&file_name);
+        set_aside(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .custom_flags(no_follow())
+            .open(&path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self {
+            path,
+            file: Arc::new(file),
+        })
+    }
+
+    /// Where the file is, or was.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Everything written so far, byte for byte.
+    ///
+    /// # Errors
+    /// What the system says while reading.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        self.tail(usize::MAX).map(|tail| tail.bytes)
+    }
+
+    /// Everything written so far, as text; what is no UTF-8 is replaced (U+FFFD).
+    ///
+    /// # Errors
+    /// What the system says while reading.
+    pub fn text(&self) -> io::Result<String> {
+        self.bytes()
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// At most the last `limit` bytes written so far.
+    ///
+    /// # Errors
+    /// What the system says while reading.
+    pub fn tail(&self, limit: usize) -> io::Result<Tail> {
+        let length = self.file.metadata()?.len();
+        let wanted = length.min(limit as u64);
+        let start = length - wanted;
+        let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
+        let mut read = 0;
+        while read < bytes.len() {
+            match self.file.read_at(&mut bytes[read..], start + read as u64)? {
+                // Somebody has truncated it meanwhile.
+                0 => break,
+                count => read += count,
+            }
+        }
+        bytes.truncate(read);
+        Ok(Tail {
+            bytes,
+            omitted: start,
+        })
+    }
+
+    /// A descriptor for the child's stdout or stderr.
+    pub(crate) fn writer(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+/// Moves a log of an earlier run out of the way; refuses what is in use or no plain file.
+fn set_aside(path: &Path) -> io::Result<()> {
+    let refused = |reason: &str| {
+        io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{}: {reason}", path.display()),
+        )
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.is_symlink() => return Err(refused("it is a symbolic link")),
+        Ok(metadata) if !metadata.is_file() => return Err(refused("it is no plain file")),
+        Ok(_) => {}
+    }
+    let old = OpenOptions::new()
+        .append(true)
+        .custom_flags(no_follow())
+        .open(path)?;
+    if rustix::fs::flock(&old, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(refused("another machine writes to it"));
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".1");
+    std::fs::rename(path, aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn base() -> TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    /// An owner as a name `w-PID-START…` tells it.
+    fn owner(name: &OsStr) -> Option<(u32, u64)> {
+        let mut parts = name.to_str()?.strip_prefix("w-")?.split('-');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+
+    #[test]
+    fn a_folder_is_private_and_goes_with_its_owner() {
+        let base = base();
+        let workdir = Workdir::create(base.path(), "w-1-1-", false).unwrap();
+        let path = workdir.path().to_owned();
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        std::fs::write(path.join("file"), "x").unwrap();
+
+        drop(workdir);
+
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_folders_of_dead_owners_are_swept() {
+        let base = base();
+        let living_elsewhere = Workdir::create(base.path(), "w-7-1-", false).unwrap();
+        let dead = Workdir::create(base.path(), "w-8-1-", true).unwrap();
+        let dead_path = dead.path().to_owned();
+        drop(dead);
+        let alive_here = Workdir::create(base.path(), "w-9-1-", true).unwrap();
+        let alive_path = alive_here.path().to_owned();
+        drop(alive_here);
+        let stranger = base.path().join("other");
+        std::fs::create_dir(&stranger).unwrap();
+        let young = base.path().join("w-8-1-young");
+        std::fs::create_dir(&young).unwrap();
+
+        sweep(base.path(), owner, |pid, _| pid == 9);
+
+        assert!(!dead_path.exists());
+        assert!(
+            living_elsewhere.path().exists() && alive_path.exists() && stranger.exists() && young.exists()
+        );
+    }
+
+    #[test]
+    fn a_log_is_read_raw_while_it_is_written() {
+        let base = base();
+        let log = Log::create(base.path(), OsStr::new("m")).unwrap();
+        log.writer().unwrap().write_all(b"one\r\n\xff").unwrap();
+
+        assert_eq!(log.bytes().unwrap(), b"one\r\n\xff");
+        assert_eq!(log.text().unwrap(), "one\r\n\u{fffd}");
+        assert_eq!(
+            log.tail(2).unwrap(),
+            Tail {
+                bytes: b"\n\xff".to_vec(),
+                omitted: 4
+            }
+        );
+    }
+
+    #[test]
+    fn an_earlier_log_is_kept_aside() {
+        let base = base();
+        drop(Log::create(base.path(), OsStr::new("m")).map(|log| log.writer().unwrap().write_all(b"first")));
+
+        let log = Log::create(base.path(), OsStr::new("m")).unwrap();
+
+        assert_eq!(log.bytes().unwrap(), b"");
+        assert_eq!(std::fs::read(base.path().join("m.log.1")).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_log_in_use_or_behind_a_link_is_refused() {
+        let base = base();
+        let _in_use = Log::create(base.path(), OsStr::new("m")).unwrap();
+        let victim = base.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, base.path().join("l.log")).unwrap();
+
+        let in_use = Log::create(base.path(), OsStr::new("m")).unwrap_err();
+        let link = Log::create(base.path(), OsStr::new("l")).unwrap_err();
+
+        assert!(
+            in_use
+                .to_string()
+                .ends_with("m.log: another machine writes to it"),
+            "{in_use}"
+        );
+        assert!(
+            link.to_string().ends_with("l.log: it is a symbolic link"),
+            "{link}"
+        );
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    }
+}
