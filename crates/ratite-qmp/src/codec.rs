@@ -4,20 +4,15 @@
 //! message ends where its outermost brace closes, whatever stands between. The scanner keeps its place across reads
 //! and looks at every byte once; a growing message costs linear time.
 
-use std::io;
 use std::ops::Range;
 
 use memchr::memchr2;
-use serde::Serialize;
-use serde_json::ser::CompactFormatter;
-use serde_json::ser::Formatter;
-use serde_json::ser::Serializer;
 
-use crate::finite::FiniteOnly;
-use crate::message::Command;
-use crate::message::DEFAULT_DEPTH;
-use crate::message::Malformed;
-use crate::message::excerpt;
+use crate::command::Command;
+use crate::json::DEFAULT_DEPTH;
+use crate::json::to_wire;
+use crate::malformed::Malformed;
+use crate::malformed::excerpt;
 
 /// How much of a peer's output is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,45 +248,6 @@ pub(crate) fn encode(command: &Command, id: u64) -> String {
     }
 }
 
-/// `value` as compact JSON in ASCII, as QEMU itself writes it.
-///
-/// # Errors
-/// When the value does not serialise, or holds a float that JSON cannot hold.
-pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    value.serialize(FiniteOnly)?;
-    let mut bytes = Vec::with_capacity(128);
-    value.serialize(&mut Serializer::with_formatter(
-        &mut bytes,
-        Ascii(CompactFormatter),
-    ))?;
-    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
-}
-
-/// Writes compact JSON in which every character beyond ASCII is escaped.
-struct Ascii(CompactFormatter);
-
-impl Formatter for Ascii {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        if fragment.is_ascii() {
-            return self.0.write_string_fragment(writer, fragment);
-        }
-        for character in fragment.chars() {
-            if character.is_ascii() {
-                write!(writer, "{character}")?;
-            } else {
-                for unit in character.encode_utf16(&mut [0; 2]) {
-                    write!(writer, "\\u{unit:04x}")?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,28 +375,6 @@ mod tests {
         );
         let sent: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(sent["arguments"], json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}));
-    }
-
-    #[test]
-    fn numbers_that_json_cannot_hold_are_refused() {
-        #[derive(Serialize)]
-        struct Deep {
-            list: Vec<Option<f64>>,
-        }
-
-        let error = to_wire(&Deep {
-            list: vec![Some(1.5), Some(f64::NAN)],
-        })
-        .unwrap_err();
-
-        assert_eq!(error.to_string(), "JSON has no number NaN");
-        assert_eq!(
-            to_wire(&Deep {
-                list: vec![Some(1.5), None]
-            })
-            .unwrap(),
-            r#"{"list":[1.5,null]}"#
-        );
     }
 
     proptest! {

@@ -17,18 +17,18 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::codec::encode;
+use crate::command::Command;
+use crate::command::CommandError;
 use crate::error::Disconnect;
 use crate::error::ExecuteError;
+use crate::event::Event;
 use crate::handshake::NEGOTIATION_ID;
 use crate::listener::Subscription;
-use crate::message::Command;
-use crate::message::CommandError;
-use crate::message::Event;
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 use crate::message::Message;
-use crate::message::Reply;
-use crate::message::ReplyId;
 use crate::pending::Pending;
+use crate::reply::Reply;
+use crate::reply::ReplyId;
 use crate::wire::Wire;
 
 /// What a client asks of the connection.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::address::BadAddress;
+use crate::command::CommandError;
 use crate::deadline::TimedOut;
-use crate::message::CommandError;
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

@@ -9,15 +9,15 @@
 use serde_json::json;
 
 use crate::codec::encode;
+use crate::command::Command;
 use crate::error::Disconnect;
 use crate::error::Error;
+use crate::greeting::Greeting;
 use crate::listener::Subscription;
-use crate::message::Command;
-use crate::message::Greeting;
-use crate::message::Malformed;
+use crate::malformed::Malformed;
+use crate::malformed::excerpt;
 use crate::message::Message;
-use crate::message::ReplyId;
-use crate::message::excerpt;
+use crate::reply::ReplyId;
 use crate::wire::Wire;
 
 /// The id of `qmp_capabilities`; commands count on from the next one.

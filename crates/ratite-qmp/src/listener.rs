@@ -19,8 +19,8 @@ use crate::deadline::TimedOut;
 use crate::deadline::within;
 use crate::error::Disconnect;
 use crate::error::ListenError;
-use crate::event::EventFilter;
-use crate::message::Event;
+use crate::event::Event;
+use crate::filter::EventFilter;
 
 /// A reader of events, with a queue of its own.
 ///

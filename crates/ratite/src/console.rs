@@ -6,7 +6,6 @@
 //!
 //! The pump runs on the background runtime and ends with the stream.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::io::Write;
@@ -33,6 +32,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::exit::Tail;
+use crate::history::History;
+use crate::history::Match;
 use crate::pattern::Pattern;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream.
@@ -53,13 +54,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// The last bytes of the stream.
-    history: VecDeque<u8>,
-    capacity: usize,
-    /// How many bytes of the stream came before `history`.
-    forgotten: u64,
-    /// How many bytes of the stream were taken by readers or passed over.
-    read: u64,
+    history: History,
     ended: bool,
     log: Option<LogFile>,
     log_fault: Option<String>,
@@ -75,32 +70,6 @@ struct LogFile {
 struct WriteRequest {
     bytes: Vec<u8>,
     done: oneshot::Sender<io::Result<()>>,
-}
-
-/// What [`Console::expect`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Match {
-    /// What came before the match, since the last read.
-    pub before: Vec<u8>,
-    /// What matched.
-    pub matched: Vec<u8>,
-    /// What the pattern's groups hold, from the first on; `None` for one that took no part.
-    pub groups: Vec<Option<Vec<u8>>>,
-}
-
-impl Match {
-    /// What came before the match, as text.
-    #[must_use]
-    pub fn before_text(&self) -> String {
-        String::from_utf8_lossy(&self.before).into_owned()
-    }
-
-    /// What matched, as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.matched).into_owned()
-    }
 }
 
 /// Why a console yields nothing.
@@ -142,12 +111,26 @@ const BLOCK: usize = 64 << 10;
 const WRITES: usize = 16;
 
 /// Ends a pump whose stream does not end by itself, because somebody else holds the other end.
+///
+/// To be dropped when the machine's process is gone; what it had written is still read then.
 #[derive(Debug)]
-pub(crate) struct PumpGuard(JoinHandle<()>);
+pub(crate) struct PumpGuard {
+    pump: Option<JoinHandle<()>>,
+    runtime: Handle,
+}
+
+/// How long a stream may stay open once its process is gone. Only a process that has left the machine's group can hold
+/// it.
+const STREAM_END: Duration = Duration::from_secs(1);
 
 impl Drop for PumpGuard {
     fn drop(&mut self) {
-        self.0.abort();
+        let Some(mut pump) = self.pump.take() else { return };
+        self.runtime.spawn(async move {
+            if within(STREAM_END, "end of the console", &mut pump).await.is_err() {
+                pump.abort();
+            }
+        });
     }
 }
 
@@ -167,10 +150,7 @@ impl Console {
             UnixStream::from_std(stream)?.into_split()
         };
         let state = State {
-            history: VecDeque::new(),
-            capacity: history.max(1),
-            forgotten: 0,
-            read: 0,
+            history: History::new(history),
             ended: false,
             log,
             log_fault: None,
@@ -187,13 +167,17 @@ impl Console {
                 () = pump_out(writer, inbox) => {}
             }
         });
+        let guard = PumpGuard {
+            pump: Some(pump),
+            runtime: runtime.clone(),
+        };
         Ok((
             Self {
                 shared,
                 writes,
                 write_limit,
             },
-            PumpGuard(pump),
+            guard,
         ))
     }
 
@@ -204,11 +188,9 @@ impl Console {
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Lagged`] once after bytes were dropped.
     pub async fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
         self.wait(limit, "output on the console", |state| {
-            state.check_lag()?;
-            if state.unread() == 0 && !state.ended {
-                Ok(None)
-            } else {
-                Ok(Some(state.take_all()))
+            match state.take_all()? {
+                nothing if nothing.is_empty() && !state.ended => Ok(None),
+                bytes => Ok(Some(bytes)),
             }
         })
         .await
@@ -219,9 +201,7 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::Lagged`] once after bytes were dropped.
     pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
-        let mut state = self.shared.lock();
-        state.check_lag()?;
-        Ok(state.take_all())
+        self.shared.lock().take_all()
     }
 
     /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
@@ -233,23 +213,15 @@ impl Console {
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
     pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
         let pattern: Pattern = pattern.into();
-        let mut search = pattern.search();
-        let mut from = self.shared.lock().first_unread();
-        let mut seen = from;
+        let mut cursor = self.shared.lock().history.begin(&pattern);
         self.wait(limit, format!("{pattern} on the console"), |state| {
-            if state.first_unread() != from {
-                // Somebody else has read on, or bytes were dropped: what was searched is no longer ours to return.
-                (from, search) = (state.first_unread(), pattern.search());
-                seen = from;
-            }
-            let end = state
-                .search(&mut search, &mut seen)
-                .map_err(|reason| ConsoleError::Pattern {
-                    pattern: pattern.to_string(),
-                    reason,
-                })?;
+            let end = state.history.search(&pattern, &mut cursor);
+            let end = end.map_err(|reason| ConsoleError::Pattern {
+                pattern: pattern.to_string(),
+                reason,
+            })?;
             match end {
-                Some(end) => Ok(Some(state.take_match(&pattern, end))),
+                Some(end) => Ok(Some(state.history.take_match(&pattern, end))),
                 None if state.ended => Err(ConsoleError::Ended {
                     what: pattern.to_string(),
                 }),
@@ -285,18 +257,13 @@ impl Console {
     /// At most the last `limit` bytes, read or not; nothing is taken.
     #[must_use]
     pub fn tail(&self, limit: usize) -> Tail {
-        let state = self.shared.lock();
-        let start = state.history.len().saturating_sub(limit);
-        Tail {
-            bytes: state.history.range(start..).copied().collect(),
-            omitted: state.forgotten + start as u64,
-        }
+        self.shared.lock().history.tail(limit)
     }
 
     /// How many bytes the guest has written in all.
     #[must_use]
     pub fn bytes_seen(&self) -> u64 {
-        self.shared.lock().end()
+        self.shared.lock().history.end()
     }
 
     /// Whether the stream has ended; what was recorded can still be read.
@@ -391,38 +358,9 @@ impl Shared {
 }
 
 impl State {
-    fn end(&self) -> u64 {
-        self.forgotten + self.history.len() as u64
-    }
-
-    fn first_unread(&self) -> u64 {
-        self.read.max(self.forgotten)
-    }
-
-    fn unread(&self) -> u64 {
-        self.end() - self.first_unread()
-    }
-
-    /// The bytes from `from` on, in the two pieces in which the ring holds them.
-    fn since(&self, from: u64) -> (&[u8], &[u8]) {
-        let skip = usize::try_from(from - self.forgotten)
-            .unwrap_or(usize::MAX)
-            .min(self.history.len());
-        let (first, second) = self.history.as_slices();
-        match skip.checked_sub(first.len()) {
-            None => (&first[skip..], second),
-            Some(skip) => (&[], &second[skip..]),
-        }
-    }
-
     fn record(&mut self, bytes: &[u8]) {
         self.write_log(bytes);
-        let kept = &bytes[bytes.len().saturating_sub(self.capacity)..];
-        let room = self.capacity - kept.len();
-        let surplus = self.history.len().saturating_sub(room);
-        self.history.drain(..surplus);
-        self.forgotten += (surplus + bytes.len() - kept.len()) as u64;
-        self.history.extend(kept);
+        self.history.record(bytes);
     }
 
     fn write_log(&mut self, bytes: &[u8]) {
@@ -436,61 +374,11 @@ impl State {
         }
     }
 
-    fn check_lag(&mut self) -> Result<(), ConsoleError> {
-        let dropped = self.forgotten.saturating_sub(self.read);
-        if dropped == 0 {
-            return Ok(());
-        }
-        self.read = self.forgotten;
-        Err(ConsoleError::Lagged { dropped })
-    }
-
-    fn take_all(&mut self) -> Vec<u8> {
-        let end = self.end();
-        self.take_to(end)
-    }
-
-    fn take_to(&mut self, end: u64) -> Vec<u8> {
-        let count = usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX);
-        let (first, second) = self.since(self.first_unread());
-        let taken = first.iter().chain(second).take(count).copied().collect();
-        self.read = end;
-        taken
-    }
-
-    /// Feeds what is new since `seen`; the offset in the stream behind a match.
-    fn search(&self, search: &mut crate::pattern::Search, seen: &mut u64) -> Result<Option<u64>, String> {
-        let (first, second) = self.since(*seen);
-        for piece in [first, second] {
-            if piece.is_empty() {
-                continue;
-            }
-            if let Some(at) = search.feed(piece)? {
-                return Ok(Some(*seen + at as u64));
-            }
-            *seen += piece.len() as u64;
-        }
-        Ok(None)
-    }
-
-    fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
-        let mut bytes = self.take_to(end);
-        match pattern.locate(&bytes) {
-            Some(located) => {
-                // A match that the automaton saw end earlier than the regex would have it.
-                debug_assert_eq!(located.end, bytes.len());
-                let matched = bytes.split_off(located.start);
-                Match {
-                    before: bytes,
-                    matched,
-                    groups: located.groups,
-                }
-            }
-            None => Match {
-                before: Vec::new(),
-                matched: bytes,
-                groups: Vec::new(),
-            },
+    /// What is unread, if nothing before it was lost.
+    fn take_all(&mut self) -> Result<Vec<u8>, ConsoleError> {
+        match self.history.take_lag() {
+            0 => Ok(self.history.take_all()),
+            dropped => Err(ConsoleError::Lagged { dropped }),
         }
     }
 }

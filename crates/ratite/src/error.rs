@@ -9,8 +9,8 @@ use ratite_qmp::ExecuteError;
 use ratite_qmp::ListenError;
 use ratite_qmp::TimedOut;
 
+use crate::check::ConfigError;
 use crate::command_line::CommandLine;
-use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;

@@ -4,8 +4,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -36,10 +34,11 @@ use crate::exit::Tail;
 use crate::guard;
 use crate::process::Process;
 use crate::process::Spawn;
+use crate::program;
 use crate::qtest::Qtest;
 use crate::running::MonitorSession;
 use crate::running::Running;
-use crate::runtime;
+use crate::runtime::background;
 use crate::workdir;
 use crate::workdir::Log;
 use crate::workdir::Workdir;
@@ -156,7 +155,7 @@ fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), L
 
 /// Sweeps what dead programs have left in `base`, beside the launch.
 fn sweep_aside(base: PathBuf) {
-    if let Ok(runtime) = runtime::background() {
+    if let Ok(runtime) = background() {
         runtime.spawn_blocking(move || {
             let is_alive = |pid, start| guard::start_time(pid).is_ok_and(|living| living == start);
             workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
@@ -197,13 +196,7 @@ fn pump(
         .console
         .as_ref()
         .map_or((0, None), |c| (c.history, c.log.as_deref()));
-    Console::pump(
-        stream,
-        history,
-        log,
-        config.timeouts.console,
-        &runtime::background()?,
-    )
+    Console::pump(stream, history, log, config.timeouts.console, &background()?)
 }
 
 /// Why a launch failed after its process had been started.
@@ -373,82 +366,11 @@ fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io:
     };
     let reason = match &config.working_folder {
         Some(folder) if !folder.is_dir() => format!("the working folder `{}` is no folder", folder.display()),
-        _ => match find(program.as_ref()) {
-            None if program.as_encoded_bytes().contains(&b'/') => {
-                format!("there is no file at the path of {role}")
-            }
-            None => format!("no folder in PATH has {role}"),
-            Some(path) => what_is_wrong(&path, &source),
-        },
+        _ => program::what_is_wrong(program.as_ref(), role, &source),
     };
     LaunchErrorKind::Spawn {
         program: program.to_string_lossy().into_owned(),
         reason,
         source,
     }
-}
-
-/// Where the system finds a program.
-fn find(program: &Path) -> Option<PathBuf> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return program.exists().then(|| program.to_owned());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.exists())
-}
-
-fn what_is_wrong(path: &Path, source: &io::Error) -> String {
-    let shown = path.display();
-    if path.is_dir() {
-        return format!("`{shown}` is a folder");
-    }
-    if path
-        .metadata()
-        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0)
-    {
-        return format!("`{shown}` is not executable");
-    }
-    match source.kind() {
-        io::ErrorKind::NotFound => match interpreter(path) {
-            Some(interpreter) => format!("`{shown}` needs the interpreter `{interpreter}`, which is missing"),
-            None => format!("`{shown}` is there, but something it needs to start is missing"),
-        },
-        io::ErrorKind::ArgumentListTooLong => {
-            "its arguments and environment are too long for the system".into()
-        }
-        _ if source.raw_os_error() == Some(ENOEXEC) => {
-            format!("`{shown}` is no program of this machine's format")
-        }
-        _ => format!("the system refuses to run `{shown}`"),
-    }
-}
-
-/// "Exec format error", the same number on every Linux.
-const ENOEXEC: i32 = 8;
-
-/// The interpreter in a script's first line, or in an ELF program's header (PT_INTERP), as far as it can be read.
-fn interpreter(path: &Path) -> Option<String> {
-    use std::io::Read;
-    let mut head = Vec::new();
-    std::fs::File::open(path)
-        .ok()?
-        .take(4096)
-        .read_to_end(&mut head)
-        .ok()?;
-    if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|byte| *byte == b'\n').next()?;
-        return String::from_utf8_lossy(line)
-            .split_whitespace()
-            .next()
-            .map(str::to_owned);
-    }
-    if !head.starts_with(b"\x7fELF") {
-        return None;
-    }
-    // The loader's path is the first absolute path in the header's page.
-    let start = memchr::memmem::find(&head, b"/lib")?;
-    let end = head[start..].iter().position(|byte| *byte == 0)?;
-    Some(String::from_utf8_lossy(&head[start..start + end]).into_owned())
 }

@@ -60,6 +60,15 @@ impl MachineConfig {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.is_running() {
+            // The process's own handle sees to its end; here it is only told.
+            tracing::warn!(pid = self.pid(), "a running machine was dropped, and is killed");
+        }
+    }
+}
+
 impl Machine {
     /// Executes a QMP command and returns its value.
     ///

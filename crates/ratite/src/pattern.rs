@@ -99,7 +99,6 @@ impl Pattern {
             .collect();
         Some(Located {
             start: whole.start(),
-            end: whole.end(),
             groups,
         })
     }
@@ -109,7 +108,6 @@ impl Pattern {
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) start: usize,
-    pub(crate) end: usize,
     pub(crate) groups: Vec<Option<Vec<u8>>>,
 }
 
@@ -117,7 +115,8 @@ pub(crate) struct Located {
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_ascii_punctuation() {
+        // Not every punctuation: `\<` and `\>` are the borders of a word.
+        if r"\.+*?()|[]{}^$#&-~".contains(character) {
             escaped.push('\\');
         }
         escaped.push(character);
@@ -236,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_literal_means_itself() {
-        for text in ["a.b", "[x]", "$ ", "^", "é", "#!\\", "a|b*+?{}()-&~"] {
+        for text in ["> ", "<a>", "a.b", "[x]", "$ ", "^", "é", "#!\\", "a|b*+?{}()-&~"] {
             let stream = format!("zz{text}zz");
             assert_eq!(
                 find(&Pattern::literal(text), &[stream.as_bytes()]),
@@ -260,7 +259,7 @@ mod tests {
 
         let located = pattern.locate(b"...eth7: down").unwrap();
 
-        assert_eq!((located.start, located.end), (3, 13));
+        assert_eq!(located.start, 3);
         assert_eq!(
             located.groups,
             [Some(b"7".to_vec()), Some(b"down".to_vec()), None]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::wait::Background;
+use crate::blocking::wait::Background;
 use crate::console::ConsoleError;
-use crate::console::Match;
 use crate::exit::Tail;
+use crate::history::Match;
 use crate::pattern::Pattern;
 
 /// The console of a machine; see [`crate::Console`].

@@ -6,7 +6,7 @@ use ratite_qmp::Event;
 use ratite_qmp::EventFilter;
 use ratite_qmp::ListenError;
 
-use super::wait::Background;
+use crate::blocking::wait::Background;
 
 /// A reader of events with a queue of its own; see [`ratite_qmp::Listener`].
 #[derive(Debug)]

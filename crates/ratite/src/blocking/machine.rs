@@ -12,11 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::console::Console;
-use super::listener::Listener;
-use super::qmp::Client;
-use super::qtest::Qtest;
-use super::wait::Background;
+use crate::blocking::console::Console;
+use crate::blocking::listener::Listener;
+use crate::blocking::qmp::Client;
+use crate::blocking::qtest::Qtest;
+use crate::blocking::wait::Background;
 use crate::command_line::CommandLine;
 use crate::config::MachineConfig;
 use crate::error::LaunchError;
@@ -30,7 +30,7 @@ use crate::workdir::Log;
 /// A machine that runs, or ran; see [`crate::Machine`].
 #[derive(Debug)]
 pub struct Machine {
-    inner: crate::Machine,
+    inner: crate::machine::Machine,
     background: Background,
 }
 

@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::listener::Listener;
-use super::wait::Background;
+use crate::blocking::listener::Listener;
+use crate::blocking::wait::Background;
 
 /// A QMP session; see [`ratite_qmp::Client`].
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::wait::Background;
+use crate::blocking::wait::Background;
 use crate::qtest::Irqs;
 use crate::qtest::QtestError;
 

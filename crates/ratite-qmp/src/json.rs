@@ -1,0 +1,131 @@
+//! JSON text to values and back, within limits. Pure.
+
+use std::io;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::ser::CompactFormatter;
+use serde_json::ser::Formatter;
+use serde_json::ser::Serializer;
+
+use crate::finite::FiniteOnly;
+use crate::malformed::Malformed;
+
+/// How deep a message may be nested when nothing else is said; QEMU's own parser stops at 1024.
+pub(crate) const DEFAULT_DEPTH: usize = 2048;
+
+/// Reads `text` as a `T`, at any depth up to `depth_limit`, without overflowing the stack.
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str, depth_limit: usize) -> Result<T, Malformed> {
+    // serde_json's own guard stops at 128 levels; only what is deeper pays for the second, stack-growing attempt.
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(error) if error.is_data() => Err(Malformed::shape(text, error.to_string())),
+        Err(error) => {
+            let depth = depth_of(text);
+            if depth < 128 {
+                return Err(Malformed::not_json(text.as_bytes(), &error));
+            }
+            if depth > depth_limit {
+                return Err(Malformed::TooDeep { limit: depth_limit });
+            }
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            deserializer.disable_recursion_limit();
+            T::deserialize(serde_stacker::Deserializer::new(&mut deserializer))
+                .map_err(|error| Malformed::not_json(text.as_bytes(), &error))
+        }
+    }
+}
+
+/// Where `part`, a slice of `whole`, lies in it.
+pub(crate) fn range_in(whole: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// The deepest nesting of arrays and objects in JSON text.
+fn depth_of(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            (escaped, in_string) = (byte == b'\\' && !escaped, byte != b'"' || escaped);
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// `value` as compact JSON in ASCII, as QEMU itself writes it.
+///
+/// # Errors
+/// When the value does not serialise, or holds a float that JSON cannot hold.
+pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    value.serialize(FiniteOnly)?;
+    let mut bytes = Vec::with_capacity(128);
+    value.serialize(&mut Serializer::with_formatter(
+        &mut bytes,
+        Ascii(CompactFormatter),
+    ))?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// Writes compact JSON in which every character beyond ASCII is escaped.
+struct Ascii(CompactFormatter);
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.is_ascii() {
+            return self.0.write_string_fragment(writer, fragment);
+        }
+        for character in fragment.chars() {
+            if character.is_ascii() {
+                write!(writer, "{character}")?;
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_json_cannot_hold_are_refused() {
+        #[derive(Serialize)]
+        struct Deep {
+            list: Vec<Option<f64>>,
+        }
+
+        let error = to_wire(&Deep {
+            list: vec![Some(1.5), Some(f64::NAN)],
+        })
+        .unwrap_err();
+
+        assert_eq!(error.to_string(), "JSON has no number NaN");
+        assert_eq!(
+            to_wire(&Deep {
+                list: vec![Some(1.5), None]
+            })
+            .unwrap(),
+            r#"{"list":[1.5,null]}"#
+        );
+    }
+}

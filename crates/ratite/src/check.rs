@@ -1,0 +1,175 @@
+//! What cannot work in a configuration, found before anything is made. Pure.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use crate::config::MachineConfig;
+use crate::config::Monitor;
+use crate::config::Place;
+
+/// What is wrong with a configuration, seen before anything is made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The name cannot name a file.
+    #[error("the name {name:?} cannot name a log file: {reason}")]
+    Name {
+        /// The name.
+        name: OsString,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An argument, a path or a variable holds a NUL, which no argument of a process can.
+    #[error("{what} {value:?} holds a NUL byte")]
+    Nul {
+        /// What it is: "the argument", "the variable".
+        what: &'static str,
+        /// The whole value.
+        value: OsString,
+    },
+    /// QEMU would leave its process, and with it everybody who watches.
+    #[error("`-daemonize` takes QEMU out of ratite's hands; ratite runs in the background by itself")]
+    Daemonize,
+    /// Two descriptors under one number, or one that is taken.
+    #[error("descriptor number {number} cannot be given: {reason}")]
+    FdNumber {
+        /// The number.
+        number: RawFd,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The monitor's host is empty.
+    #[error("the monitor's host is empty; `127.0.0.1` is this machine")]
+    EmptyHost,
+}
+
+impl MachineConfig {
+    /// Looks for what cannot work, before anything is made.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        for arg in self.wrapper.iter().chain([&self.binary]).chain(&self.args) {
+            check_nul("the argument", arg)?;
+        }
+        for (name, value) in &self.environment {
+            check_nul("the variable", name)?;
+            check_nul("the value", value.as_deref().unwrap_or_default())?;
+        }
+        // The word alone, or with QEMU's second dash; a value such as `-name -daemonize` is not worth the risk.
+        if self
+            .args
+            .iter()
+            .any(|arg| arg == "-daemonize" || arg == "--daemonize")
+        {
+            return Err(ConfigError::Daemonize);
+        }
+        if matches!(&self.monitor, Monitor::Tcp { host, .. } if host.is_empty()) {
+            return Err(ConfigError::EmptyHost);
+        }
+        self.check_fd_numbers()
+    }
+
+    fn check_fd_numbers(&self) -> Result<(), ConfigError> {
+        let mut taken = Vec::new();
+        for fd in &self.fds {
+            let Place::Number(number) = fd.place else { continue };
+            let reason = match number {
+                ..0 => "it is negative",
+                0..=2 => "it is stdin, stdout or stderr",
+                _ if taken.contains(&number) => "it is given twice",
+                _ => {
+                    taken.push(number);
+                    continue;
+                }
+            };
+            return Err(ConfigError::FdNumber { number, reason });
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &OsStr) -> Result<(), ConfigError> {
+    let bytes = name.as_encoded_bytes();
+    let reason = if bytes.is_empty() {
+        "it is empty"
+    } else if bytes.contains(&b'/') {
+        "it holds a `/`"
+    } else if bytes.contains(&0) {
+        "it holds a NUL byte"
+    } else if bytes.len() > LONGEST_NAME {
+        "with `.log.1` it is longer than the 255 bytes a file name may have"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::Name {
+        name: name.to_owned(),
+        reason,
+    })
+}
+
+fn check_nul(what: &'static str, value: &OsStr) -> Result<(), ConfigError> {
+    if value.as_encoded_bytes().contains(&0) {
+        return Err(ConfigError::Nul {
+            what,
+            value: value.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// What is left of NAME_MAX (255 on Linux) beside `.log.1`.
+const LONGEST_NAME: usize = 255 - 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PassedFd;
+
+    #[track_caller]
+    fn check_refused(config: MachineConfig, words: &str) {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
+    fn qemu() -> MachineConfig {
+        MachineConfig::new("qemu")
+    }
+
+    #[test]
+    fn what_cannot_work_is_named() {
+        check_refused(qemu().name("a/b"), "holds a `/`");
+        check_refused(qemu().name("a\0"), "NUL");
+        check_refused(qemu().name("x".repeat(250)), "255 bytes");
+        check_refused(qemu().name(""), "empty");
+        check_refused(qemu().arg("-x\0y"), "the argument \"-x\\0y\" holds a NUL");
+        check_refused(qemu().env("A", "\0"), "the value");
+        check_refused(qemu().arg("-daemonize"), "out of ratite's hands");
+        check_refused(
+            qemu().monitor(Monitor::Tcp {
+                host: String::new(),
+                port: 1,
+            }),
+            "host is empty",
+        );
+    }
+
+    #[test]
+    fn descriptor_numbers_are_free_and_given_once() {
+        let fd = || std::fs::File::open("/dev/null").unwrap();
+        check_refused(qemu().fd(PassedFd::at(fd(), 2)), "stderr");
+        check_refused(qemu().fd(PassedFd::at(fd(), -1)), "negative");
+        check_refused(
+            qemu().fd(PassedFd::at(fd(), 9)).fd(PassedFd::at(fd(), 9)),
+            "twice",
+        );
+    }
+
+    #[test]
+    fn odd_names_that_work_are_taken() {
+        for name in ["a,b", "%s", "-x", "name with blanks", "ü"] {
+            assert_eq!(qemu().name(name).check(), Ok(()));
+        }
+    }
+}

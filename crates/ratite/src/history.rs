@@ -1,0 +1,263 @@
+//! The last bytes of a stream, and a reader's place in it. Pure.
+
+use std::collections::VecDeque;
+
+use crate::exit::Tail;
+use crate::pattern::Pattern;
+use crate::pattern::Search;
+
+/// The last bytes of a stream. Offsets count from the stream's beginning.
+#[derive(Debug)]
+pub(crate) struct History {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    /// How many bytes came before `bytes`.
+    forgotten: u64,
+    /// How many bytes were taken by readers.
+    read: u64,
+}
+
+/// What [`Console::expect`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Match {
+    /// What came before the match, since the last read.
+    pub before: Vec<u8>,
+    /// What matched.
+    pub matched: Vec<u8>,
+    /// What the pattern's groups hold, from the first on; `None` for one that took no part.
+    pub groups: Vec<Option<Vec<u8>>>,
+}
+
+impl Match {
+    /// What came before the match, as text.
+    #[must_use]
+    pub fn before_text(&self) -> String {
+        String::from_utf8_lossy(&self.before).into_owned()
+    }
+
+    /// What matched, as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.matched).into_owned()
+    }
+}
+
+/// How far a search has come.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    search: Search,
+    seen: u64,
+    read: u64,
+}
+
+impl History {
+    /// Keeps the last `capacity` bytes, at least one.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            capacity: capacity.max(1),
+            forgotten: 0,
+            read: 0,
+        }
+    }
+
+    /// The offset behind the last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.forgotten + self.bytes.len() as u64
+    }
+
+    /// The offset of the first byte that was not taken and is still there.
+    pub(crate) fn first_unread(&self) -> u64 {
+        self.read.max(self.forgotten)
+    }
+
+    /// Adds bytes behind the others; the oldest go if there is no room.
+    pub(crate) fn record(&mut self, bytes: &[u8]) {
+        let kept = &bytes[bytes.len().saturating_sub(self.capacity)..];
+        let surplus = (self.bytes.len() + kept.len()).saturating_sub(self.capacity);
+        self.bytes.drain(..surplus);
+        self.bytes.extend(kept);
+        self.forgotten += (surplus + bytes.len() - kept.len()) as u64;
+    }
+
+    /// How many bytes went unread since this was last asked; reading goes on behind them.
+    pub(crate) fn take_lag(&mut self) -> u64 {
+        let dropped = self.forgotten.saturating_sub(self.read);
+        self.read = self.first_unread();
+        dropped
+    }
+
+    /// Takes everything that is unread.
+    pub(crate) fn take_all(&mut self) -> Vec<u8> {
+        self.take_to(self.end())
+    }
+
+    /// Takes what is unread up to the offset `end`, and tells where in it `pattern` matched.
+    pub(crate) fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
+        let mut bytes = self.take_to(end);
+        match pattern.locate(&bytes) {
+            Some(located) => {
+                let matched = bytes.split_off(located.start);
+                Match {
+                    before: bytes,
+                    matched,
+                    groups: located.groups,
+                }
+            }
+            // The beginning of the match is forgotten already.
+            None => Match {
+                before: Vec::new(),
+                matched: bytes,
+                groups: Vec::new(),
+            },
+        }
+    }
+
+    /// Begins to search what is unread.
+    pub(crate) fn begin(&self, pattern: &Pattern) -> Cursor {
+        Cursor {
+            search: pattern.search(),
+            seen: self.first_unread(),
+            read: self.read,
+        }
+    }
+
+    /// Searches what has come since `cursor` was here last; the offset behind a match.
+    ///
+    /// # Errors
+    /// What the search gave up on.
+    pub(crate) fn search(&self, pattern: &Pattern, cursor: &mut Cursor) -> Result<Option<u64>, String> {
+        // Somebody else has read on, or bytes went before they were searched: a match must not begin in what is gone.
+        if cursor.read != self.read || cursor.seen < self.forgotten {
+            *cursor = self.begin(pattern);
+        }
+        for piece in self.since(cursor.seen) {
+            if let Some(at) = cursor.search.feed(piece)? {
+                return Ok(Some(cursor.seen + at as u64));
+            }
+            cursor.seen += piece.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// At most the last `limit` bytes.
+    pub(crate) fn tail(&self, limit: usize) -> Tail {
+        let start = self.bytes.len().saturating_sub(limit);
+        Tail {
+            bytes: self.bytes.range(start..).copied().collect(),
+            omitted: self.forgotten + start as u64,
+        }
+    }
+
+    fn take_to(&mut self, end: u64) -> Vec<u8> {
+        let start = self.first_unread();
+        let count = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let mut taken = self.since(start).concat();
+        taken.truncate(count);
+        self.read = end;
+        taken
+    }
+
+    /// The bytes from the offset `from` on, in the two pieces in which the ring holds them.
+    fn since(&self, from: u64) -> [&[u8]; 2] {
+        let skip = usize::try_from(from - self.forgotten)
+            .unwrap_or(usize::MAX)
+            .min(self.bytes.len());
+        let (first, second) = self.bytes.as_slices();
+        match skip.checked_sub(first.len()) {
+            None => [&first[skip..], second],
+            Some(skip) => [&[], &second[skip..]],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_does_not_fit_is_forgotten_and_counted() {
+        let mut history = History::new(4);
+        history.record(b"abc");
+        history.record(b"def");
+
+        assert_eq!(history.take_lag(), 2);
+        assert_eq!(history.take_all(), b"cdef");
+        history.record(b"0123456789");
+        assert_eq!(history.take_lag(), 6);
+        assert_eq!(
+            history.tail(2),
+            Tail {
+                bytes: b"89".to_vec(),
+                omitted: 14
+            }
+        );
+        assert_eq!((history.take_all(), history.take_lag()), (b"6789".to_vec(), 0));
+    }
+
+    #[test]
+    fn what_follows_a_match_stays() {
+        let mut history = History::new(100);
+        history.record(b"boot login: later");
+        let pattern = Pattern::literal("login:");
+
+        let end = history
+            .search(&pattern, &mut history.begin(&pattern))
+            .unwrap()
+            .unwrap();
+        let found = history.take_match(&pattern, end);
+
+        assert_eq!(
+            (found.before_text().as_str(), found.text().as_str()),
+            ("boot ", "login:")
+        );
+        assert_eq!(history.take_all(), b" later");
+    }
+
+    #[test]
+    fn a_match_whose_beginning_is_forgotten_is_still_found() {
+        let mut history = History::new(4);
+        let pattern = Pattern::literal("abcdef");
+        let mut cursor = history.begin(&pattern);
+        history.record(b"abcd");
+        assert_eq!(history.search(&pattern, &mut cursor), Ok(None));
+
+        history.record(b"ef");
+
+        let end = history.search(&pattern, &mut cursor).unwrap().unwrap();
+        assert_eq!(history.take_match(&pattern, end).matched, b"cdef");
+    }
+
+    #[test]
+    fn a_match_does_not_begin_in_what_somebody_else_took() {
+        let mut history = History::new(100);
+        let pattern = Pattern::literal("abcdef");
+        let mut cursor = history.begin(&pattern);
+        history.record(b"abc");
+        assert_eq!(history.search(&pattern, &mut cursor), Ok(None));
+        assert_eq!(history.take_all(), b"abc");
+
+        history.record(b"def abcdef");
+
+        assert_eq!(history.search(&pattern, &mut cursor), Ok(Some(13)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_the_end_of_what_was_written(
+            blocks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20),
+            capacity in 1_usize..30,
+        ) {
+            let mut history = History::new(capacity);
+            blocks.iter().for_each(|block| history.record(block));
+            let written = blocks.concat();
+            let kept = &written[written.len().saturating_sub(capacity)..];
+
+            prop_assert_eq!(history.end(), written.len() as u64);
+            prop_assert_eq!(history.take_lag() as usize, written.len() - kept.len());
+            prop_assert_eq!(history.take_all(), kept);
+        }
+    }
+}

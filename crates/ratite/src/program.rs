@@ -1,0 +1,85 @@
+//! Why a program could not be started, as far as looking at it tells. Pure but for looking.
+//!
+//! The system has one word, "no such file", for a missing binary, a script's missing interpreter and a missing loader.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// What is wrong with `program`, which plays the role `role` ("the binary") and could not be started because of
+/// `source`.
+pub(crate) fn what_is_wrong(program: &Path, role: &str, source: &io::Error) -> String {
+    match find(program) {
+        None if program.as_os_str().as_encoded_bytes().contains(&b'/') => {
+            format!("there is no file at the path of {role}")
+        }
+        None => format!("no folder in PATH has {role}"),
+        Some(path) => what_is_wrong_at(&path, source),
+    }
+}
+
+/// Where the system finds a program.
+fn find(program: &Path) -> Option<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return program.exists().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.exists())
+}
+
+fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
+    let shown = path.display();
+    if path.is_dir() {
+        return format!("`{shown}` is a folder");
+    }
+    if path
+        .metadata()
+        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0)
+    {
+        return format!("`{shown}` is not executable");
+    }
+    match source.kind() {
+        io::ErrorKind::NotFound => match interpreter(path) {
+            Some(interpreter) => format!("`{shown}` needs the interpreter `{interpreter}`, which is missing"),
+            None => format!("`{shown}` is there, but something it needs to start is missing"),
+        },
+        io::ErrorKind::ArgumentListTooLong => {
+            "its arguments and environment are too long for the system".into()
+        }
+        _ if source.raw_os_error() == Some(ENOEXEC) => {
+            format!("`{shown}` is no program of this machine's format")
+        }
+        _ => format!("the system refuses to run `{shown}`"),
+    }
+}
+
+/// "Exec format error", the same number on every Linux.
+const ENOEXEC: i32 = 8;
+
+/// The interpreter in a script's first line, or in an ELF program's header (PT_INTERP), as far as it can be read.
+fn interpreter(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    std::fs::File::open(path)
+        .ok()?
+        .take(4096)
+        .read_to_end(&mut head)
+        .ok()?;
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next()?;
+        return String::from_utf8_lossy(line)
+            .split_whitespace()
+            .next()
+            .map(str::to_owned);
+    }
+    if !head.starts_with(b"\x7fELF") {
+        return None;
+    }
+    // The loader's path is the first absolute path in the header's page.
+    let start = memchr::memmem::find(&head, b"/lib")?;
+    let end = head[start..].iter().position(|byte| *byte == 0)?;
+    Some(String::from_utf8_lossy(&head[start..start + end]).into_owned())
+}
