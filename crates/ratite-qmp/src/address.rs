@@ -56,10 +56,7 @@ impl Address {
 
     /// A TCP port of `host`, a name or a numeric address.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        Self::Tcp {
-            host: host.into(),
-            port,
-        }
+        Self::Tcp { host: host.into(), port }
     }
 
     fn parse(text: &str) -> Result<Self, &'static str> {
@@ -67,9 +64,7 @@ impl Address {
             return Self::parse_path(path);
         }
         if let Some(number) = text.strip_prefix("fd:") {
-            return decimal(number)
-                .map(Self::Fd)
-                .ok_or("a descriptor is a decimal number");
+            return decimal(number).map(Self::Fd).ok_or("a descriptor is a decimal number");
         }
         if ["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
             return Self::parse_path(text);
@@ -88,15 +83,12 @@ impl Address {
     }
 
     fn parse_tcp(text: &str) -> Result<Self, &'static str> {
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or("it has no port (a path starts with `/`, `./` or `unix:`)")?;
+        let (host, port) =
+            text.rsplit_once(':').ok_or("it has no port (a path starts with `/`, `./` or `unix:`)")?;
         let host = match host.strip_prefix('[') {
             Some(rest) => {
                 let inner = rest.strip_suffix(']').ok_or("the bracket is not closed")?;
-                inner
-                    .parse::<std::net::Ipv6Addr>()
-                    .map_err(|_| "the brackets hold no IPv6 address")?;
+                inner.parse::<std::net::Ipv6Addr>().map_err(|_| "the brackets hold no IPv6 address")?;
                 inner
             }
             None => host,
@@ -125,10 +117,7 @@ impl FromStr for Address {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        Self::parse(text).map_err(|reason| BadAddress {
-            text: text.to_owned(),
-            reason,
-        })
+        Self::parse(text).map_err(|reason| BadAddress { text: text.to_owned(), reason })
     }
 }
 

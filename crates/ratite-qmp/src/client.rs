@@ -66,10 +66,9 @@ impl Client {
     pub async fn connect(address: &Address, options: Options) -> Result<Self, Error> {
         let limit = options.connect_limit;
         within(limit, format!("QMP session with {address}"), async {
-            let socket = Socket::connect(address).await.map_err(|source| Error::Connect {
-                address: address.clone(),
-                source,
-            })?;
+            let socket = Socket::connect(address)
+                .await
+                .map_err(|source| Error::Connect { address: address.clone(), source })?;
             Self::begin(socket, options).await
         })
         .await?
@@ -111,10 +110,7 @@ impl Client {
             (None, Vec::new())
         };
         let registry = Registry::default();
-        options
-            .subscriptions
-            .into_iter()
-            .for_each(|subscription| registry.add(subscription));
+        options.subscriptions.into_iter().for_each(|subscription| registry.add(subscription));
         let (requests, inbox) = mpsc::unbounded_channel();
         let (publish, ended) = watch::channel(None);
         let oob = capabilities.iter().any(|capability| capability == "oob");
@@ -123,12 +119,7 @@ impl Client {
         Ok(Self {
             requests,
             ended,
-            shared: Arc::new(Shared {
-                greeting,
-                capabilities,
-                registry,
-                command_limit,
-            }),
+            shared: Arc::new(Shared { greeting, capabilities, registry, command_limit }),
         })
     }
 
@@ -172,11 +163,7 @@ impl Client {
         let name = command.name.clone();
         let limit = command.limit.unwrap_or_else(|| self.command_limit());
         let (answer, reply) = oneshot::channel();
-        if self
-            .requests
-            .send(Request::Execute(Execute { command, answer }))
-            .is_err()
-        {
+        if self.requests.send(Request::Execute(Execute { command, answer })).is_err() {
             return Err(self.disconnected(name));
         }
         match within(limit, ReplyTo(&name), reply).await {
@@ -189,18 +176,12 @@ impl Client {
     fn command(&self, name: &str, arguments: impl Serialize) -> Result<Command, ExecuteError> {
         Command::new(name)
             .arguments(arguments)
-            .map_err(|source| ExecuteError::Arguments {
-                command: name.to_owned(),
-                source,
-            })
+            .map_err(|source| ExecuteError::Arguments { command: name.to_owned(), source })
     }
 
     fn disconnected(&self, command: String) -> ExecuteError {
         let why = self.ended.borrow().clone();
-        ExecuteError::Disconnected {
-            command,
-            source: why.unwrap_or(Disconnect::Runtime),
-        }
+        ExecuteError::Disconnected { command, source: why.unwrap_or(Disconnect::Runtime) }
     }
 
     /// Listens to the events that `filter` takes, from now on, in a queue of 16384 events.
@@ -233,20 +214,12 @@ impl Client {
     /// The limit of commands that have none of their own.
     #[must_use]
     pub fn command_limit(&self) -> Duration {
-        *self
-            .shared
-            .command_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.shared.command_limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the limit of commands that have none of their own, for all clones.
     pub fn set_command_limit(&self, limit: Duration) {
-        *self
-            .shared
-            .command_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = limit;
+        *self.shared.command_limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
     }
 
     /// Why the connection ended, if it has.

@@ -27,10 +27,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            message: 64 << 20,
-            depth: DEFAULT_DEPTH,
-        }
+        Self { message: 64 << 20, depth: DEFAULT_DEPTH }
     }
 }
 
@@ -95,10 +92,7 @@ impl Decoder {
     /// # Panics
     /// When `count` is more than the space was long.
     pub fn filled(&mut self, count: usize) {
-        assert!(
-            count <= self.buffer.len() - self.end,
-            "more bytes than there was room for"
-        );
+        assert!(count <= self.buffer.len() - self.end, "more bytes than there was room for");
         self.end += count;
     }
 
@@ -117,10 +111,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Malformed`] for bytes that cannot be a message; there is no way to go on after that.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "what it yields borrows from the decoder"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "what it yields borrows from the decoder")]
     pub fn next(&mut self) -> Result<Option<&str>, Malformed> {
         let Some(message) = self.scan()? else {
             return Ok(None);
@@ -131,10 +122,7 @@ impl Decoder {
             Ok(text) => Ok(Some(text)),
             Err(error) => {
                 let at = error.valid_up_to();
-                Err(Malformed::NotUtf8 {
-                    at,
-                    excerpt: excerpt(&bytes[at.saturating_sub(20)..]),
-                })
+                Err(Malformed::NotUtf8 { at, excerpt: excerpt(&bytes[at.saturating_sub(20)..]) })
             }
         }
     }
@@ -147,9 +135,7 @@ impl Decoder {
         if self.state == State::Between {
             return Ok(());
         }
-        Err(Malformed::Truncated {
-            excerpt: excerpt(&self.buffer[self.start..self.end]),
-        })
+        Err(Malformed::Truncated { excerpt: excerpt(&self.buffer[self.start..self.end]) })
     }
 
     /// Looks at the bytes not yet seen, up to the end of a message.
@@ -164,9 +150,7 @@ impl Decoder {
                     self.state = State::Structure;
                 }
                 (State::Between, _) => {
-                    return Err(Malformed::NotAnObject {
-                        excerpt: excerpt(self.current_line()),
-                    });
+                    return Err(Malformed::NotAnObject { excerpt: excerpt(self.current_line()) });
                 }
                 (State::Structure, b'"') => self.state = State::String,
                 (State::Structure, b'{' | b'[') => self.depth += 1,
@@ -199,11 +183,7 @@ impl Decoder {
     }
 
     fn checked(&self, message: Range<usize>) -> Result<Range<usize>, Malformed> {
-        if message.len() > self.limit {
-            Err(Malformed::TooLong { limit: self.limit })
-        } else {
-            Ok(message)
-        }
+        if message.len() > self.limit { Err(Malformed::TooLong { limit: self.limit }) } else { Ok(message) }
     }
 
     /// The rest of the line the scanner is in: what a person would call the garbage.
@@ -277,51 +257,28 @@ mod tests {
     fn any_line_end_and_none_separate_messages() {
         let messages = decode(b"{\"a\":1}\r\n{\"b\":2}\n\n{}{\"c\":[{}]} \t{\"d\":\"}\\\"{\"}").unwrap();
 
-        assert_eq!(
-            messages,
-            [
-                "{\"a\":1}",
-                "{\"b\":2}",
-                "{}",
-                "{\"c\":[{}]}",
-                "{\"d\":\"}\\\"{\"}"
-            ]
-        );
+        assert_eq!(messages, ["{\"a\":1}", "{\"b\":2}", "{}", "{\"c\":[{}]}", "{\"d\":\"}\\\"{\"}"]);
     }
 
     #[test]
     fn a_pretty_message_is_one_message() {
         let pretty = serde_json::to_string_pretty(&json!({"return": [{"a": "}\n{"}, []], "id": 1})).unwrap();
 
-        assert_eq!(
-            decode(format!("{pretty}\r\n{{}}").as_bytes()).unwrap(),
-            [pretty.as_str(), "{}"]
-        );
+        assert_eq!(decode(format!("{pretty}\r\n{{}}").as_bytes()).unwrap(), [pretty.as_str(), "{}"]);
     }
 
     #[test]
     fn garbage_is_named_up_to_its_line_end() {
         let error = decode(b"\r\nhello \x07\r\n{}").unwrap_err();
 
-        assert_eq!(
-            error,
-            Malformed::NotAnObject {
-                excerpt: "hello \\x07".into()
-            }
-        );
+        assert_eq!(error, Malformed::NotAnObject { excerpt: "hello \\x07".into() });
     }
 
     #[test]
     fn bytes_that_are_no_text_are_named_with_their_place() {
         let error = decode(b"{\"a\":\"\xff\"}").unwrap_err();
 
-        assert_eq!(
-            error,
-            Malformed::NotUtf8 {
-                at: 6,
-                excerpt: "{\\\"a\\\":\\\"\\xff\\\"}".into()
-            }
-        );
+        assert_eq!(error, Malformed::NotUtf8 { at: 6, excerpt: "{\\\"a\\\":\\\"\\xff\\\"}".into() });
     }
 
     #[test]
@@ -333,10 +290,7 @@ mod tests {
 
     #[test]
     fn the_limit_holds_to_the_byte() {
-        let limits = Limits {
-            message: 9,
-            ..Limits::default()
-        };
+        let limits = Limits { message: 9, ..Limits::default() };
         let mut decoder = Decoder::new(limits);
         decoder.feed(b"   {\"a\":123}");
         assert_eq!(all(&mut decoder), ["{\"a\":123}"]);
@@ -362,9 +316,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_is_compact_ascii_without_a_line_end() {
-        let command = Command::new("x")
-            .arguments(json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}))
-            .unwrap();
+        let command = Command::new("x").arguments(json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX})).unwrap();
 
         let text = encode(&command, 7);
 

@@ -36,13 +36,7 @@ pub struct Command {
 impl Command {
     /// A command without arguments, sent in band, with the connection's default limit.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            arguments: None,
-            oob: false,
-            fds: Vec::new(),
-            limit: None,
-        }
+        Self { name: name.into(), arguments: None, oob: false, fds: Vec::new(), limit: None }
     }
 
     /// Adds the arguments: anything that serialises to a JSON object.
@@ -59,9 +53,7 @@ impl Command {
             object if object.starts_with('{') => Some(text),
             other => {
                 let shown = excerpt(other.as_bytes());
-                return Err(serde::ser::Error::custom(format!(
-                    "arguments are a JSON object, not `{shown}`"
-                )));
+                return Err(serde::ser::Error::custom(format!("arguments are a JSON object, not `{shown}`")));
             }
         };
         Ok(self)

@@ -65,9 +65,7 @@ impl Registry {
     }
 
     fn deliver(&self, event: &Event) {
-        self.lock()
-            .subscriptions
-            .retain(|subscription| subscription.deliver(event));
+        self.lock().subscriptions.retain(|subscription| subscription.deliver(event));
     }
 
     fn end(&self, why: &Disconnect) {
@@ -148,9 +146,7 @@ impl Connection {
         }
         // After the replies: each may have opened the window.
         self.send_waiting();
-        self.wire
-            .poll_flush(cx)
-            .map(|why| self.read_the_rest(cx).unwrap_or(why))
+        self.wire.poll_flush(cx).map(|why| self.read_the_rest(cx).unwrap_or(why))
     }
 
     /// Delivers what the peer had said before nothing could be written to it any more; it may say why.
@@ -182,13 +178,9 @@ impl Connection {
     fn take(&mut self, execute: Execute) {
         let command = &execute.command;
         let refusal = if command.oob && !self.oob {
-            ExecuteError::NoOob {
-                command: command.name.clone(),
-            }
+            ExecuteError::NoOob { command: command.name.clone() }
         } else if !command.fds.is_empty() && !self.wire.carries_descriptors() {
-            ExecuteError::NoDescriptors {
-                command: command.name.clone(),
-            }
+            ExecuteError::NoDescriptors { command: command.name.clone() }
         } else {
             return if command.oob {
                 self.send(execute);
@@ -224,14 +216,7 @@ impl Connection {
         let id = self.pending.next_id();
         let fds = std::mem::take(&mut command.fds);
         self.wire.push(encode(&command, id), fds);
-        self.pending.register(
-            id,
-            Waiter {
-                name: command.name,
-                in_band: !command.oob,
-                answer,
-            },
-        );
+        self.pending.register(id, Waiter { name: command.name, in_band: !command.oob, answer });
     }
 
     fn poll_messages(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
@@ -285,10 +270,7 @@ impl Connection {
     fn fail_all_in_flight(&mut self, source: &CommandError) {
         tracing::warn!(%source, "the peer sent an error that names no command");
         for waiter in self.pending.take_all() {
-            let error = ExecuteError::Unattributed {
-                command: waiter.name,
-                source: source.clone(),
-            };
+            let error = ExecuteError::Unattributed { command: waiter.name, source: source.clone() };
             let _gone = waiter.answer.send(Err(error));
         }
     }
@@ -302,10 +284,7 @@ impl Connection {
             first
         });
         self.requests.close();
-        let disconnected = |name| ExecuteError::Disconnected {
-            command: name,
-            source: why.clone(),
-        };
+        let disconnected = |name| ExecuteError::Disconnected { command: name, source: why.clone() };
         for waiter in self.pending.take_all() {
             let _gone = waiter.answer.send(Err(disconnected(waiter.name)));
         }

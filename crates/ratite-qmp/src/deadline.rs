@@ -20,10 +20,7 @@ pub struct TimedOut {
 impl TimedOut {
     /// Says that `what` did not come within `limit`.
     pub fn new(what: impl Display, limit: Duration) -> Self {
-        Self {
-            what: what.to_string(),
-            limit,
-        }
+        Self { what: what.to_string(), limit }
     }
 }
 
@@ -38,9 +35,7 @@ pub async fn within<T>(
     what: impl Display,
     future: impl Future<Output = T>,
 ) -> Result<T, TimedOut> {
-    tokio::time::timeout(limit, future)
-        .await
-        .map_err(|_| TimedOut::new(what, limit))
+    tokio::time::timeout(limit, future).await.map_err(|_| TimedOut::new(what, limit))
 }
 
 #[cfg(test)]

@@ -181,9 +181,5 @@ pub enum ListenError {
 }
 
 fn lag(dropped: u64) -> String {
-    if dropped == 0 {
-        String::new()
-    } else {
-        format!(" ({dropped} events were dropped unread)")
-    }
+    if dropped == 0 { String::new() } else { format!(" ({dropped} events were dropped unread)") }
 }

@@ -62,9 +62,7 @@ impl Event {
     /// `data` as a value; `Null` if the event has none, or none that can be read.
     #[must_use]
     pub fn data(&self) -> Value {
-        self.data_text()
-            .and_then(|text| from_text(text, DEFAULT_DEPTH).ok())
-            .unwrap_or(Value::Null)
+        self.data_text().and_then(|text| from_text(text, DEFAULT_DEPTH).ok()).unwrap_or(Value::Null)
     }
 
     /// `data` as a type of your own.
@@ -72,9 +70,8 @@ impl Event {
     /// # Errors
     /// [`Malformed`] when there is no `data`, or not of that shape.
     pub fn data_as<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
-        let text = self
-            .data_text()
-            .ok_or_else(|| Malformed::shape(&self.0.text, "it has no `data`".into()))?;
+        let text =
+            self.data_text().ok_or_else(|| Malformed::shape(&self.0.text, "it has no `data`".into()))?;
         from_text(text, DEFAULT_DEPTH)
     }
 
@@ -99,9 +96,7 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Event")
-            .field(&excerpt(self.0.text.as_bytes()))
-            .finish()
+        f.debug_tuple("Event").field(&excerpt(self.0.text.as_bytes())).finish()
     }
 }
 

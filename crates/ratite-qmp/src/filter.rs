@@ -38,27 +38,18 @@ impl EventFilter {
     /// Every event.
     #[must_use]
     pub fn any() -> Self {
-        Self {
-            alternatives: vec![Wanted::default()],
-        }
+        Self { alternatives: vec![Wanted::default()] }
     }
 
     /// The events with this name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self {
-            alternatives: vec![Wanted {
-                name: Some(name.into()),
-                subset: None,
-            }],
-        }
+        Self { alternatives: vec![Wanted { name: Some(name.into()), subset: None }] }
     }
 
     /// No event: nothing to begin [`EventFilter::or`] with.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            alternatives: Vec::new(),
-        }
+        Self { alternatives: Vec::new() }
     }
 
     /// Also asks that the event's `data` has `subset`.
@@ -106,22 +97,12 @@ impl Wanted {
             return false;
         }
         // Reading the whole event is what costs: only when the name fits.
-        self.subset
-            .as_ref()
-            .is_none_or(|subset| subset.is_null() || has_subset(&event.message(), subset))
+        self.subset.as_ref().is_none_or(|subset| subset.is_null() || has_subset(&event.message(), subset))
     }
 
     fn describe(&self) -> String {
-        let name = self
-            .name
-            .as_ref()
-            .map(|name| format!(" `{name}`"))
-            .unwrap_or_default();
-        let subset = self
-            .subset
-            .as_ref()
-            .map(|subset| format!(" matching {subset}"))
-            .unwrap_or_default();
+        let name = self.name.as_ref().map(|name| format!(" `{name}`")).unwrap_or_default();
+        let subset = self.subset.as_ref().map(|subset| format!(" matching {subset}")).unwrap_or_default();
         name + &subset
     }
 }
@@ -131,9 +112,7 @@ pub(crate) fn has_subset(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (_, Value::Object(wanted)) if wanted.is_empty() => true,
         (Value::Object(value), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
-            value
-                .get(key)
-                .is_some_and(|value| wanted.is_null() || has_subset(value, wanted))
+            value.get(key).is_some_and(|value| wanted.is_null() || has_subset(value, wanted))
         }),
         _ => equal(value, wanted),
     }
@@ -182,11 +161,7 @@ mod tests {
             (json!({"foo": null}), json!({"foo": null}), true),
             (json!({}), json!({"foo": null}), false),
             (json!({"foo": {"bar": 1}}), json!({"foo": {"abc": null}}), false),
-            (
-                json!({"foo": {"bar": 1, "rab": 2}}),
-                json!({"foo": {"rab": 2}}),
-                true,
-            ),
+            (json!({"foo": {"bar": 1, "rab": 2}}), json!({"foo": {"rab": 2}}), true),
             (
                 json!({"event": "E", "data": {"device": "d0", "len": 3}}),
                 json!({"data": {"device": "d0"}}),
@@ -227,27 +202,18 @@ mod tests {
 
     #[test]
     fn a_filter_asks_for_name_and_data() {
-        let filter = EventFilter::named("A")
-            .data(json!({"x": 1}))
-            .or(EventFilter::named("B"));
+        let filter = EventFilter::named("A").data(json!({"x": 1})).or(EventFilter::named("B"));
 
         assert!(filter.matches(&event(&json!({"event": "A", "data": {"x": 1, "y": 2}}))));
         assert!(filter.matches(&event(&json!({"event": "B"}))));
         assert!(!filter.matches(&event(&json!({"event": "A", "data": {"x": 2}}))));
         assert!(!filter.matches(&event(&json!({"event": "C", "data": {"x": 1}}))));
-        assert_eq!(
-            filter.describe(),
-            "event `A` matching {\"data\":{\"x\":1}} or `B`"
-        );
+        assert_eq!(filter.describe(), "event `A` matching {\"data\":{\"x\":1}} or `B`");
     }
 
     #[test]
     fn a_top_level_null_asks_for_nothing() {
-        assert!(
-            EventFilter::named("A")
-                .matching(Value::Null)
-                .matches(&event(&json!({"event": "A"})))
-        );
+        assert!(EventFilter::named("A").matching(Value::Null).matches(&event(&json!({"event": "A"}))));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -14,11 +14,7 @@ use serde_json::Error;
 pub(crate) struct FiniteOnly;
 
 fn check(number: f64) -> Result<(), Error> {
-    if number.is_finite() {
-        Ok(())
-    } else {
-        Err(Error::custom(format_args!("JSON has no number {number}")))
-    }
+    if number.is_finite() { Ok(()) } else { Err(Error::custom(format_args!("JSON has no number {number}"))) }
 }
 
 /// Primitives that are fine whatever they hold.

@@ -44,19 +44,9 @@ impl Greeting {
             .map_err(|error| Malformed::shape(text, format!("its greeting is odd: {error}")))?;
         let Triple { major, minor, micro } = body.version.qemu;
         Ok(Self {
-            version: Version {
-                major,
-                minor,
-                micro,
-                package: body.version.package,
-            },
+            version: Version { major, minor, micro, package: body.version.package },
             // A capability that is no string is one that we do not know.
-            capabilities: body
-                .capabilities
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+            capabilities: body.capabilities.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             text: text.into(),
         })
     }
@@ -84,10 +74,6 @@ pub struct Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.micro)?;
-        if self.package.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.package)
-        }
+        if self.package.is_empty() { Ok(()) } else { write!(f, " ({})", self.package) }
     }
 }

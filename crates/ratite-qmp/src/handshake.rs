@@ -42,16 +42,10 @@ pub(crate) async fn handshake(
 ) -> Result<Session, Error> {
     let greeting = expect_greeting(wire).await?;
     let offered = &greeting.capabilities;
-    let capabilities: Vec<String> = wanted
-        .iter()
-        .filter(|wanted| offered.contains(wanted))
-        .cloned()
-        .collect();
+    let capabilities: Vec<String> =
+        wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect();
     negotiate(wire, &capabilities, subscriptions).await?;
-    Ok(Session {
-        greeting,
-        capabilities,
-    })
+    Ok(Session { greeting, capabilities })
 }
 
 async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
@@ -77,9 +71,7 @@ async fn negotiate(
 ) -> Result<(), Error> {
     let mut command = Command::new("qmp_capabilities");
     if !capabilities.is_empty() {
-        command = command
-            .arguments(json!({ "enable": capabilities }))
-            .expect("strings serialise");
+        command = command.arguments(json!({ "enable": capabilities })).expect("strings serialise");
     }
     wire.push(encode(&command, NEGOTIATION_ID), Vec::new());
     loop {

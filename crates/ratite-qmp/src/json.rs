@@ -71,10 +71,7 @@ fn depth_of(text: &str) -> usize {
 pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
     value.serialize(FiniteOnly)?;
     let mut bytes = Vec::with_capacity(128);
-    value.serialize(&mut Serializer::with_formatter(
-        &mut bytes,
-        Ascii(CompactFormatter),
-    ))?;
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii(CompactFormatter)))?;
     String::from_utf8(bytes).map_err(serde::ser::Error::custom)
 }
 
@@ -114,18 +111,9 @@ mod tests {
             list: Vec<Option<f64>>,
         }
 
-        let error = to_wire(&Deep {
-            list: vec![Some(1.5), Some(f64::NAN)],
-        })
-        .unwrap_err();
+        let error = to_wire(&Deep { list: vec![Some(1.5), Some(f64::NAN)] }).unwrap_err();
 
         assert_eq!(error.to_string(), "JSON has no number NaN");
-        assert_eq!(
-            to_wire(&Deep {
-                list: vec![Some(1.5), None]
-            })
-            .unwrap(),
-            r#"{"list":[1.5,null]}"#
-        );
+        assert_eq!(to_wire(&Deep { list: vec![Some(1.5), None] }).unwrap(), r#"{"list":[1.5,null]}"#);
     }
 }

@@ -79,8 +79,7 @@ impl Listener {
     /// [`ListenError::Lagged`] once after events were dropped; [`ListenError::TimedOut`];
     /// [`ListenError::Disconnected`] after everything that had arrived was delivered.
     pub async fn next(&self, limit: Duration) -> Result<Event, ListenError> {
-        self.wait(limit, || self.0.filter.describe(), |_| self.try_next())
-            .await
+        self.wait(limit, || self.0.filter.describe(), |_| self.try_next()).await
     }
 
     /// Takes the oldest event if there is one.
@@ -108,12 +107,7 @@ impl Listener {
     /// [`ListenError::TimedOut`], which says how many events were dropped; [`ListenError::Disconnected`] at once when
     /// the connection has ended and nothing that arrived fits.
     pub async fn next_matching(&self, filter: &EventFilter, limit: Duration) -> Result<Event, ListenError> {
-        self.wait(
-            limit,
-            || filter.describe(),
-            |seen| self.0.lock().take_matching(filter, seen),
-        )
-        .await
+        self.wait(limit, || filter.describe(), |seen| self.0.lock().take_matching(filter, seen)).await
     }
 
     /// Takes all events that are there, oldest first.
@@ -163,20 +157,16 @@ impl Listener {
         };
         match within(limit, "", search).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(ListenError::TimedOut {
-                dropped: self.dropped(),
-                source: TimedOut::new(what(), limit),
-            }),
+            Err(_) => {
+                Err(ListenError::TimedOut { dropped: self.dropped(), source: TimedOut::new(what(), limit) })
+            }
         }
     }
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener")
-            .field("filter", &self.0.filter)
-            .field("waiting", &self.len())
-            .finish()
+        f.debug_struct("Listener").field("filter", &self.0.filter).field("waiting", &self.len()).finish()
     }
 }
 
@@ -204,9 +194,7 @@ impl Subscription {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("filter", &self.filter)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("filter", &self.filter).finish_non_exhaustive()
     }
 }
 
@@ -229,10 +217,7 @@ impl State {
 
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
         let first = self.events.partition_point(|(number, _)| number < seen);
-        let found = self
-            .events
-            .range(first..)
-            .position(|(_, event)| filter.matches(event));
+        let found = self.events.range(first..).position(|(_, event)| filter.matches(event));
         *seen = self.accepted;
         match (found, &self.ended) {
             (Some(at), _) => Ok(self.events.remove(first + at).map(|(_, event)| event)),
@@ -267,10 +252,7 @@ mod tests {
             subscription.deliver(&event(name));
         }
 
-        let found = listener
-            .next_matching(&EventFilter::named("C"), LIMIT)
-            .await
-            .unwrap();
+        let found = listener.next_matching(&EventFilter::named("C"), LIMIT).await.unwrap();
 
         assert_eq!(found.name(), "C");
         assert_eq!(names(&listener.take_all()), ["A", "B", "D"]);
@@ -283,10 +265,7 @@ mod tests {
             subscription.deliver(&event(name));
         }
 
-        assert!(matches!(
-            listener.try_next(),
-            Err(ListenError::Lagged { dropped: 2 })
-        ));
+        assert!(matches!(listener.try_next(), Err(ListenError::Lagged { dropped: 2 })));
         assert_eq!(names(&listener.take_all()), ["C", "D"]);
         assert_eq!(listener.dropped(), 2);
     }
@@ -302,9 +281,7 @@ mod tests {
         });
         let start = tokio::time::Instant::now();
 
-        let outcome = listener
-            .next_matching(&EventFilter::named("X"), Duration::from_secs(1))
-            .await;
+        let outcome = listener.next_matching(&EventFilter::named("X"), Duration::from_secs(1)).await;
 
         assert_eq!(outcome.unwrap_err().to_string(), "no event `X` within 1s");
         assert_eq!(start.elapsed(), Duration::from_secs(1));
@@ -316,10 +293,7 @@ mod tests {
         let (listener, subscription) = Listener::new(EventFilter::any());
         let waiter = tokio::spawn(async move {
             let outcome = listener.next_matching(&EventFilter::named("X"), LIMIT).await;
-            (
-                outcome.map(|_| ()),
-                listener.next(LIMIT).await.map(|event| event.name().to_owned()),
-            )
+            (outcome.map(|_| ()), listener.next(LIMIT).await.map(|event| event.name().to_owned()))
         });
         tokio::task::yield_now().await;
 
@@ -327,10 +301,7 @@ mod tests {
         subscription.end(&Disconnect::ByPeer);
 
         let (outcome, next) = waiter.await.unwrap();
-        assert!(matches!(
-            outcome,
-            Err(ListenError::Disconnected(Disconnect::ByPeer))
-        ));
+        assert!(matches!(outcome, Err(ListenError::Disconnected(Disconnect::ByPeer))));
         assert_eq!(next.unwrap(), "A");
     }
 

@@ -55,17 +55,11 @@ pub enum Malformed {
 
 impl Malformed {
     pub(crate) fn not_json(bytes: &[u8], error: &serde_json::Error) -> Self {
-        Self::NotJson {
-            reason: error.to_string(),
-            excerpt: excerpt(bytes),
-        }
+        Self::NotJson { reason: error.to_string(), excerpt: excerpt(bytes) }
     }
 
     pub(crate) fn shape(text: &str, reason: String) -> Self {
-        Self::UnexpectedShape {
-            reason,
-            excerpt: excerpt(text.as_bytes()),
-        }
+        Self::UnexpectedShape { reason, excerpt: excerpt(text.as_bytes()) }
     }
 }
 

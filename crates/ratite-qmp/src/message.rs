@@ -47,12 +47,7 @@ impl Message {
             let event = Event::parse(text, name, envelope.data, envelope.timestamp);
             return Ok(Self::Event(event));
         }
-        Ok(Self::Reply(Reply::parse(
-            text,
-            envelope.id,
-            envelope.result,
-            envelope.error,
-        )))
+        Ok(Self::Reply(Reply::parse(text, envelope.id, envelope.result, envelope.error)))
     }
 }
 
@@ -149,9 +144,7 @@ mod tests {
     fn a_greeting_gives_version_and_capabilities() {
         let text = r#"{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":"Debian"},"capabilities":["oob",5]}}"#;
 
-        let Message::Greeting(greeting) = Message::parse(text).unwrap() else {
-            panic!("no greeting")
-        };
+        let Message::Greeting(greeting) = Message::parse(text).unwrap() else { panic!("no greeting") };
 
         assert_eq!(greeting.version.to_string(), "7.2.22 (Debian)");
         assert_eq!(greeting.capabilities, ["oob"]);
@@ -161,10 +154,7 @@ mod tests {
     fn capabilities_given_as_a_string_are_refused() {
         let text = r#"{"QMP":{"version":{},"capabilities":"oob"}}"#;
 
-        assert!(matches!(
-            Message::parse(text),
-            Err(Malformed::UnexpectedShape { .. })
-        ));
+        assert!(matches!(Message::parse(text), Err(Malformed::UnexpectedShape { .. })));
     }
 
     #[test]
@@ -180,11 +170,7 @@ mod tests {
     #[test]
     fn ids_that_are_not_ours_are_foreign() {
         for id in [r#""3""#, "-1", "3.0", "[3]", "{}", "null", "18446744073709551616"] {
-            assert_eq!(
-                reply(&format!(r#"{{"return":{{}},"id":{id}}}"#)).id(),
-                ReplyId::Foreign,
-                "{id}"
-            );
+            assert_eq!(reply(&format!(r#"{{"return":{{}},"id":{id}}}"#)).id(), ReplyId::Foreign, "{id}");
         }
         assert_eq!(reply(r#"{"return":{}}"#).id(), ReplyId::Absent);
     }
@@ -209,19 +195,13 @@ mod tests {
         for error in ["5", "{}", r#"{"class":1,"desc":"x"}"#] {
             let reply = reply(&format!(r#"{{"error":{error},"id":1}}"#));
 
-            assert!(
-                matches!(reply.decode::<Value>(), Err(ReplyError::Malformed(_))),
-                "{error}"
-            );
+            assert!(matches!(reply.decode::<Value>(), Err(ReplyError::Malformed(_))), "{error}");
         }
     }
 
     #[test]
     fn of_a_member_that_stands_twice_the_last_counts() {
-        assert_eq!(
-            reply(r#"{"return":1,"return":2,"id":9,"id":1}"#).return_text(),
-            Some("2")
-        );
+        assert_eq!(reply(r#"{"return":1,"return":2,"id":9,"id":1}"#).return_text(), Some("2"));
     }
 
     #[test]
@@ -237,13 +217,7 @@ mod tests {
 
         assert_eq!((event.name(), event.text()), ("X", text));
         assert_eq!(event.data(), json!({"a": [1]}));
-        assert_eq!(
-            event.timestamp(),
-            Some(Timestamp {
-                seconds: -1,
-                microseconds: -1
-            })
-        );
+        assert_eq!(event.timestamp(), Some(Timestamp { seconds: -1, microseconds: -1 }));
     }
 
     #[test]
@@ -261,10 +235,7 @@ mod tests {
 
         let outcome = reply(&format!(r#"{{"return":{deep},"id":1}}"#)).decode::<Value>();
 
-        assert!(matches!(
-            outcome,
-            Err(ReplyError::Malformed(Malformed::TooDeep { limit: DEFAULT_DEPTH }))
-        ));
+        assert!(matches!(outcome, Err(ReplyError::Malformed(Malformed::TooDeep { limit: DEFAULT_DEPTH }))));
     }
 
     #[test]

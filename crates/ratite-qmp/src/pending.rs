@@ -12,10 +12,7 @@ pub(crate) struct Pending<W> {
 impl<W> Pending<W> {
     /// Ids count from `first`. An id is never given twice, so a late reply finds nobody rather than somebody else.
     pub(crate) fn counting_from(first: u64) -> Self {
-        Self {
-            next: first,
-            waiting: HashMap::new(),
-        }
+        Self { next: first, waiting: HashMap::new() }
     }
 
     /// The id for the next command.

@@ -58,17 +58,11 @@ impl Reply {
                 Err(malformed) => Outcome::Malformed(malformed),
             },
             (None, Some(result)) => Outcome::Return(range_in(text, result.get())),
-            (None, None) => Outcome::Malformed(Malformed::shape(
-                text,
-                "it has neither `return` nor `error`".into(),
-            )),
+            (None, None) => {
+                Outcome::Malformed(Malformed::shape(text, "it has neither `return` nor `error`".into()))
+            }
         };
-        Self {
-            text: text.into(),
-            id,
-            outcome,
-            depth_limit: DEFAULT_DEPTH,
-        }
+        Self { text: text.into(), id, outcome, depth_limit: DEFAULT_DEPTH }
     }
 
     pub(crate) fn id(&self) -> ReplyId {
@@ -125,9 +119,7 @@ impl Reply {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reply")
-            .field(&excerpt(self.text.as_bytes()))
-            .finish()
+        f.debug_tuple("Reply").field(&excerpt(self.text.as_bytes())).finish()
     }
 }
 

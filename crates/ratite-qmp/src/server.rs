@@ -38,10 +38,7 @@ pub struct Server {
 
 #[derive(Debug)]
 enum Sockets {
-    Unix(
-        UnixListener,
-        #[expect(dead_code, reason = "removes the socket file when dropped")] BoundFile,
-    ),
+    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket file when dropped")] BoundFile),
     Tcp(Vec<TcpListener>),
 }
 
@@ -72,16 +69,9 @@ impl Server {
         let outcome = match address {
             Address::Unix(path) => bind_unix(path).await,
             Address::Tcp { host, port } => bind_tcp(host, *port).await,
-            Address::Fd(_) => Err(refusal(
-                "a descriptor cannot be listened on",
-                io::ErrorKind::Unsupported,
-            )),
+            Address::Fd(_) => Err(refusal("a descriptor cannot be listened on", io::ErrorKind::Unsupported)),
         };
-        outcome.map_err(|Refusal { reason, source }| Error::Bind {
-            address: address.clone(),
-            reason,
-            source,
-        })
+        outcome.map_err(|Refusal { reason, source }| Error::Bind { address: address.clone(), reason, source })
     }
 
     /// Where a peer has to connect to: absolute for a path, with the real port for TCP.
@@ -114,21 +104,14 @@ impl Server {
         };
         within(limit, what, connection)
             .await?
-            .map_err(|source: io::Error| Error::Connect {
-                address: self.address.clone(),
-                source,
-            })
+            .map_err(|source: io::Error| Error::Connect { address: self.address.clone(), source })
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<PeerCredentials>)>> {
         match &self.sockets {
             Sockets::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
                 let peer = stream.peer_cred().ok();
-                let peer = peer.map(|c| PeerCredentials {
-                    pid: c.pid(),
-                    uid: c.uid(),
-                    gid: c.gid(),
-                });
+                let peer = peer.map(|c| PeerCredentials { pid: c.pid(), uid: c.uid(), gid: c.gid() });
                 (stream.into(), peer)
             }),
             Sockets::Tcp(listeners) => {
@@ -150,18 +133,12 @@ struct Refusal {
 }
 
 fn refusal(reason: impl Into<String>, kind: io::ErrorKind) -> Refusal {
-    Refusal {
-        reason: reason.into(),
-        source: kind.into(),
-    }
+    Refusal { reason: reason.into(), source: kind.into() }
 }
 
 impl From<io::Error> for Refusal {
     fn from(source: io::Error) -> Self {
-        Self {
-            reason: "the system refused".into(),
-            source,
-        }
+        Self { reason: "the system refused".into(), source }
     }
 }
 
@@ -180,12 +157,8 @@ async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
         return Err(refusal(reason, io::ErrorKind::InvalidFilename));
     }
     make_way(&path).await?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?).map_err(|errno| match errno {
         rustix::io::Errno::ADDRINUSE => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),
         other => other.into(),
@@ -197,10 +170,7 @@ async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    Ok(Server {
-        address: Address::Unix(path),
-        sockets: Sockets::Unix(listener, file),
-    })
+    Ok(Server { address: Address::Unix(path), sockets: Sockets::Unix(listener, file) })
 }
 
 /// Removes a dead socket at `path`; refuses whatever else is there.
@@ -211,10 +181,7 @@ async fn make_way(path: &Path) -> Result<(), Refusal> {
         Err(error) => return Err(error.into()),
     };
     if !metadata.file_type().is_socket() {
-        return Err(refusal(
-            "there is a file that is no socket",
-            io::ErrorKind::AlreadyExists,
-        ));
+        return Err(refusal("there is a file that is no socket", io::ErrorKind::AlreadyExists));
     }
     match Socket::connect(&Address::unix(path)).await {
         Ok(_) => Err(refusal("somebody else listens there", io::ErrorKind::AddrInUse)),
@@ -222,10 +189,7 @@ async fn make_way(path: &Path) -> Result<(), Refusal> {
             tracing::debug!(path = %path.display(), "replacing a socket that nobody listens on");
             Ok(std::fs::remove_file(path)?)
         }
-        Err(source) => Err(Refusal {
-            reason: "there is a socket that cannot be asked".into(),
-            source,
-        }),
+        Err(source) => Err(Refusal { reason: "there is a socket that cannot be asked".into(), source }),
     }
 }
 
@@ -237,23 +201,16 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Server, Refusal> {
     for mut address in resolved {
         // With port 0, the first address chooses for all.
         address.set_port(port);
-        let listener = TcpListener::bind(address).await.map_err(|source| Refusal {
-            reason: format!("{address} is not to be had"),
-            source,
-        })?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Refusal { reason: format!("{address} is not to be had"), source })?;
         port = listener.local_addr()?.port();
         listeners.push(listener);
     }
     if listeners.is_empty() {
-        return Err(refusal(
-            "the name has no address",
-            io::ErrorKind::AddrNotAvailable,
-        ));
+        return Err(refusal("the name has no address", io::ErrorKind::AddrNotAvailable));
     }
-    Ok(Server {
-        address: Address::tcp(host, port),
-        sockets: Sockets::Tcp(listeners),
-    })
+    Ok(Server { address: Address::tcp(host, port), sockets: Sockets::Tcp(listeners) })
 }
 
 /// A socket file that we made, told from a later one at the same path by its device and inode.
@@ -267,11 +224,7 @@ struct BoundFile {
 impl BoundFile {
     fn at(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-        })
+        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
     fn is_still_there(&self) -> bool {

@@ -104,10 +104,7 @@ fn poll_send_fds(
     fds: &[OwnedFd],
 ) -> Poll<io::Result<usize>> {
     if fds.len() > MOST_DESCRIPTORS {
-        let text = format!(
-            "{} descriptors with one message; the most is {MOST_DESCRIPTORS}",
-            fds.len()
-        );
+        let text = format!("{} descriptors with one message; the most is {MOST_DESCRIPTORS}", fds.len());
         return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
     }
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
@@ -116,13 +113,8 @@ fn poll_send_fds(
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fits = ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
         debug_assert!(fits, "the space was made to measure");
-        rustix::net::sendmsg(
-            stream,
-            &[IoSlice::new(bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )
-        .map_err(io::Error::from)
+        rustix::net::sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            .map_err(io::Error::from)
     };
     loop {
         ready!(stream.poll_write_ready(cx))?;

@@ -41,11 +41,7 @@ impl Transcript {
     }
 
     pub(crate) fn note(&self, direction: Direction, text: &str) {
-        (self.0)(TranscriptEntry {
-            direction,
-            at: Instant::now(),
-            text,
-        });
+        (self.0)(TranscriptEntry { direction, at: Instant::now(), text });
     }
 }
 

@@ -40,13 +40,7 @@ struct Outgoing {
 
 impl Wire {
     pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
-        Self {
-            socket,
-            decoder: Decoder::new(limits),
-            outgoing: VecDeque::new(),
-            limits,
-            transcript,
-        }
+        Self { socket, decoder: Decoder::new(limits), outgoing: VecDeque::new(), limits, transcript }
     }
 
     pub(crate) fn carries_descriptors(&self) -> bool {
@@ -55,11 +49,7 @@ impl Wire {
 
     /// Puts a message behind those that wait to be written; `fds` travel with its first byte.
     pub(crate) fn push(&mut self, text: String, fds: Vec<OwnedFd>) {
-        self.outgoing.push_back(Outgoing {
-            text,
-            written: 0,
-            fds,
-        });
+        self.outgoing.push_back(Outgoing { text, written: 0, fds });
     }
 
     /// Whether the message that was pushed last has not been begun, so that more would only pile up behind it.
@@ -75,10 +65,7 @@ impl Wire {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) => count,
                 Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Disconnect::Io {
-                        operation: "write to",
-                        source: Arc::new(error),
-                    });
+                    return Poll::Ready(Disconnect::Io { operation: "write to", source: Arc::new(error) });
                 }
             };
             if first.written == 0
@@ -149,8 +136,6 @@ impl Wire {
     }
 
     fn ended(&self) -> Disconnect {
-        self.decoder
-            .finish()
-            .map_or_else(Disconnect::Malformed, |()| Disconnect::ByPeer)
+        self.decoder.finish().map_or_else(Disconnect::Malformed, |()| Disconnect::ByPeer)
     }
 }

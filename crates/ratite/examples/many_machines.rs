@@ -24,6 +24,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         shutdowns.spawn(async move { machine.shutdown(Duration::from_secs(20)).await });
     }
     let exits = shutdowns.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
-    println!("{} of them ended well, all within {:?}", exits.iter().filter(|e| e.success()).count(), start.elapsed());
+    println!(
+        "{} of them ended well, all within {:?}",
+        exits.iter().filter(|e| e.success()).count(),
+        start.elapsed()
+    );
     Ok(())
 }

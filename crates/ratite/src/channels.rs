@@ -93,13 +93,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self {
-            monitor,
-            console,
-            qtest,
-            ends,
-            theirs,
-        })
+        Ok(Self { monitor, console, qtest, ends, theirs })
     }
 }
 
@@ -134,10 +128,7 @@ impl Numbers {
             Place::Number(number) => Some(number),
             Place::Set { .. } => None,
         });
-        Self {
-            next: 3,
-            chosen: chosen.collect(),
-        }
+        Self { next: 3, chosen: chosen.collect() }
     }
 
     fn next(&mut self) -> RawFd {

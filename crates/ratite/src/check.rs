@@ -58,11 +58,7 @@ impl MachineConfig {
             check_nul("the value", value.as_deref().unwrap_or_default())?;
         }
         // The word alone, or with QEMU's second dash; a value such as `-name -daemonize` is not worth the risk.
-        if self
-            .args
-            .iter()
-            .any(|arg| arg == "-daemonize" || arg == "--daemonize")
-        {
+        if self.args.iter().any(|arg| arg == "-daemonize" || arg == "--daemonize") {
             return Err(ConfigError::Daemonize);
         }
         if matches!(&self.monitor, Monitor::Tcp { host, .. } if host.is_empty()) {
@@ -103,18 +99,12 @@ fn check_name(name: &OsStr) -> Result<(), ConfigError> {
     } else {
         return Ok(());
     };
-    Err(ConfigError::Name {
-        name: name.to_owned(),
-        reason,
-    })
+    Err(ConfigError::Name { name: name.to_owned(), reason })
 }
 
 fn check_nul(what: &'static str, value: &OsStr) -> Result<(), ConfigError> {
     if value.as_encoded_bytes().contains(&0) {
-        return Err(ConfigError::Nul {
-            what,
-            value: value.to_owned(),
-        });
+        return Err(ConfigError::Nul { what, value: value.to_owned() });
     }
     Ok(())
 }
@@ -146,13 +136,7 @@ mod tests {
         check_refused(qemu().arg("-x\0y"), "the argument \"-x\\0y\" holds a NUL");
         check_refused(qemu().env("A", "\0"), "the value");
         check_refused(qemu().arg("-daemonize"), "out of ratite's hands");
-        check_refused(
-            qemu().monitor(Monitor::Tcp {
-                host: String::new(),
-                port: 1,
-            }),
-            "host is empty",
-        );
+        check_refused(qemu().monitor(Monitor::Tcp { host: String::new(), port: 1 }), "host is empty");
     }
 
     #[test]
@@ -160,10 +144,7 @@ mod tests {
         let fd = || std::fs::File::open("/dev/null").unwrap();
         check_refused(qemu().fd(PassedFd::at(fd(), 2)), "stderr");
         check_refused(qemu().fd(PassedFd::at(fd(), -1)), "negative");
-        check_refused(
-            qemu().fd(PassedFd::at(fd(), 9)).fd(PassedFd::at(fd(), 9)),
-            "twice",
-        );
+        check_refused(qemu().fd(PassedFd::at(fd(), 9)).fd(PassedFd::at(fd(), 9)), "twice");
     }
 
     #[test]

@@ -89,12 +89,7 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
                 chardev.push(format!(",port={port}"));
             }
         }
-        words.extend([
-            "-chardev".into(),
-            chardev,
-            "-mon".into(),
-            "chardev=mon,mode=control".into(),
-        ]);
+        words.extend(["-chardev".into(), chardev, "-mon".into(), "chardev=mon,mode=control".into()]);
     }
     if let Some(machine_type) = &config.machine_type {
         words.extend(["-machine".into(), doubled(machine_type)]);
@@ -209,10 +204,7 @@ mod tests {
     #[test]
     fn a_plain_machine() {
         let config = MachineConfig::new("qemu").args(["-S", "-m", "64"]);
-        let ends = ChildEnds {
-            monitor: Some(MonitorEnd::Fd(3)),
-            ..ChildEnds::default()
-        };
+        let ends = ChildEnds { monitor: Some(MonitorEnd::Fd(3)), ..ChildEnds::default() };
 
         check(
             &config,
@@ -285,10 +277,7 @@ mod tests {
 
     #[test]
     fn qtest_brings_its_accelerator_unless_one_is_named() {
-        let ends = ChildEnds {
-            qtest: Some(3),
-            ..ChildEnds::default()
-        };
+        let ends = ChildEnds { qtest: Some(3), ..ChildEnds::default() };
 
         check(
             &MachineConfig::new("q").qtest(),
@@ -300,13 +289,8 @@ mod tests {
     #[test]
     fn commas_are_doubled_and_any_bytes_pass() {
         let path = OsString::from_vec(b"/mo,n\xff".to_vec());
-        let config = MachineConfig::new("q")
-            .machine_type("a,b")
-            .arg(OsString::from_vec(b"\xfe'\n".to_vec()));
-        let ends = ChildEnds {
-            monitor: Some(MonitorEnd::Unix(path)),
-            ..ChildEnds::default()
-        };
+        let config = MachineConfig::new("q").machine_type("a,b").arg(OsString::from_vec(b"\xfe'\n".to_vec()));
+        let ends = ChildEnds { monitor: Some(MonitorEnd::Unix(path)), ..ChildEnds::default() };
 
         let line = render(&config, &ends);
 
@@ -323,12 +307,6 @@ mod tests {
         let line = render(&config, &ChildEnds::default());
 
         let read_back = shlex::split(&line.to_string()).unwrap();
-        assert_eq!(
-            read_back,
-            line.words()
-                .iter()
-                .map(|word| word.to_str().unwrap())
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(read_back, line.words().iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>());
     }
 }

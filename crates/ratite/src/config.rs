@@ -260,11 +260,7 @@ pub struct PassedFd {
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Number(RawFd),
-    Set {
-        set: u32,
-        opaque: Option<OsString>,
-        options: Option<OsString>,
-    },
+    Set { set: u32, opaque: Option<OsString>, options: Option<OsString> },
 }
 
 impl PassedFd {
@@ -272,22 +268,12 @@ impl PassedFd {
     ///
     /// 0 to 2 are taken by stdin, stdout and stderr.
     pub fn at(fd: impl Into<OwnedFd>, number: RawFd) -> Self {
-        Self {
-            fd: Arc::new(fd.into()),
-            place: Place::Number(number),
-        }
+        Self { fd: Arc::new(fd.into()), place: Place::Number(number) }
     }
 
     /// Puts `fd` into QEMU's descriptor set `set` (`-add-fd`), to be opened as `/dev/fdset/SET`.
     pub fn in_set(fd: impl Into<OwnedFd>, set: u32) -> Self {
-        Self {
-            fd: Arc::new(fd.into()),
-            place: Place::Set {
-                set,
-                opaque: None,
-                options: None,
-            },
-        }
+        Self { fd: Arc::new(fd.into()), place: Place::Set { set, opaque: None, options: None } }
     }
 
     /// The free text that `query-fdsets` shows for a descriptor in a set.
@@ -322,20 +308,12 @@ impl ConsoleConfig {
     /// The first serial port.
     #[must_use]
     pub fn serial() -> Self {
-        Self {
-            device: None,
-            index: 0,
-            log: None,
-            history: 1 << 20,
-        }
+        Self { device: None, index: 0, log: None, history: 1 << 20 }
     }
 
     /// A console device of this type (`-device`), such as `isa-serial`, `virtconsole` or `sclpconsole`.
     pub fn device(device_type: impl Into<OsString>) -> Self {
-        Self {
-            device: Some(device_type.into()),
-            ..Self::serial()
-        }
+        Self { device: Some(device_type.into()), ..Self::serial() }
     }
 
     /// How many serial ports come before it; 0 by default. Each of those is a `-serial null`.

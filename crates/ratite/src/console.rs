@@ -31,10 +31,12 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::config::ConsoleConfig;
 use crate::exit::Tail;
 use crate::history::History;
 use crate::history::Match;
 use crate::pattern::Pattern;
+use crate::runtime::background;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream.
 ///
@@ -43,8 +45,14 @@ use crate::pattern::Pattern;
 pub struct Console {
     shared: Arc<Shared>,
     writes: mpsc::Sender<WriteRequest>,
+    takeovers: mpsc::Sender<Takeover>,
     write_limit: Duration,
+    /// Of a console that belongs to no machine.
+    guard: Option<Arc<PumpGuard>>,
 }
+
+/// Where the stream goes when somebody wants it for himself.
+type Takeover = oneshot::Sender<io::Result<StdUnixStream>>;
 
 #[derive(Debug)]
 struct Shared {
@@ -145,40 +153,49 @@ impl Console {
     ) -> io::Result<(Self, PumpGuard)> {
         let log = log.map(LogFile::create).transpose()?;
         stream.set_nonblocking(true)?;
-        let (reader, writer) = {
+        let stream = {
             let _within = runtime.enter();
-            UnixStream::from_std(stream)?.into_split()
+            UnixStream::from_std(stream)?
         };
-        let state = State {
-            history: History::new(history),
-            ended: false,
-            log,
-            log_fault: None,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-        });
-        let (writes, inbox) = mpsc::channel(WRITES);
+        let state = State { history: History::new(history), ended: false, log, log_fault: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+        let (writes, write_inbox) = mpsc::channel(WRITES);
+        let (takeovers, takeover_inbox) = mpsc::channel(1);
         let end = EndOnDrop(shared.clone());
-        let pump = runtime.spawn(async move {
-            tokio::select! {
-                () = pump_in(reader, &end.0) => {}
-                () = pump_out(writer, inbox) => {}
-            }
-        });
-        let guard = PumpGuard {
-            pump: Some(pump),
-            runtime: runtime.clone(),
-        };
-        Ok((
-            Self {
-                shared,
-                writes,
-                write_limit,
-            },
-            guard,
-        ))
+        let pump = runtime.spawn(pump(stream, end, write_inbox, takeover_inbox));
+        let guard = PumpGuard { pump: Some(pump), runtime: runtime.clone() };
+        Ok((Self { shared, writes, takeovers, write_limit, guard: None }, guard))
+    }
+
+    /// A console over any connected stream, such as one that some QEMU serves on a socket; pumped until the stream ends
+    /// or the last clone is dropped.
+    ///
+    /// Of `config`, history and log count.
+    ///
+    /// # Errors
+    /// When the log file cannot be made, or the system has no more threads.
+    #[doc(alias = "ConsoleSocket")]
+    pub fn over(stream: StdUnixStream, config: &ConsoleConfig, write_limit: Duration) -> io::Result<Self> {
+        let (mut console, guard) =
+            Self::pump(stream, config.history, config.log.as_deref(), write_limit, &background()?)?;
+        console.guard = Some(Arc::new(guard));
+        Ok(console)
+    }
+
+    /// Stops the pump and hands over the stream itself, in blocking mode, with what had arrived and was not read yet.
+    ///
+    /// For this and every other clone the console has ended then. From here on the stream is yours to read: a QEMU whose
+    /// console nobody reads stops.
+    ///
+    /// # Errors
+    /// [`ConsoleError::Ended`] when the stream has ended, or was handed over before.
+    #[doc(alias = "console_socket")]
+    pub async fn take_stream(&self) -> Result<(StdUnixStream, Vec<u8>), ConsoleError> {
+        let ended = || ConsoleError::Ended { what: "its stream".into() };
+        let (takeover, stream) = oneshot::channel();
+        self.takeovers.send(takeover).await.map_err(|_| ended())?;
+        let stream = stream.await.map_err(|_| ended())?.map_err(ConsoleError::Write)?;
+        Ok((stream, self.shared.lock().history.take_all()))
     }
 
     /// Takes what has arrived and was not read yet, waiting for the first byte at most `limit`. Empty at the end of the
@@ -187,11 +204,9 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Lagged`] once after bytes were dropped.
     pub async fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        self.wait(limit, "output on the console", |state| {
-            match state.take_all()? {
-                nothing if nothing.is_empty() && !state.ended => Ok(None),
-                bytes => Ok(Some(bytes)),
-            }
+        self.wait(limit, "output on the console", |state| match state.take_all()? {
+            nothing if nothing.is_empty() && !state.ended => Ok(None),
+            bytes => Ok(Some(bytes)),
         })
         .await
     }
@@ -216,15 +231,10 @@ impl Console {
         let mut cursor = self.shared.lock().history.begin(&pattern);
         self.wait(limit, format!("{pattern} on the console"), |state| {
             let end = state.history.search(&pattern, &mut cursor);
-            let end = end.map_err(|reason| ConsoleError::Pattern {
-                pattern: pattern.to_string(),
-                reason,
-            })?;
+            let end = end.map_err(|reason| ConsoleError::Pattern { pattern: pattern.to_string(), reason })?;
             match end {
                 Some(end) => Ok(Some(state.history.take_match(&pattern, end))),
-                None if state.ended => Err(ConsoleError::Ended {
-                    what: pattern.to_string(),
-                }),
+                None if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
                 None => Ok(None),
             }
         })
@@ -239,14 +249,9 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::TimedOut`], [`ConsoleError::Ended`], [`ConsoleError::Write`].
     pub async fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
-        let ended = || ConsoleError::Ended {
-            what: "the guest to take what is written".into(),
-        };
+        let ended = || ConsoleError::Ended { what: "the guest to take what is written".into() };
         let (done, outcome) = oneshot::channel();
-        let request = WriteRequest {
-            bytes: bytes.as_ref().to_vec(),
-            done,
-        };
+        let request = WriteRequest { bytes: bytes.as_ref().to_vec(), done };
         let write = async {
             self.writes.send(request).await.map_err(|_| ended())?;
             outcome.await.map_err(|_| ended())?.map_err(ConsoleError::Write)
@@ -320,7 +325,26 @@ impl Drop for EndOnDrop {
     }
 }
 
-async fn pump_in(mut reader: OwnedReadHalf, shared: &Shared) {
+async fn pump(
+    stream: UnixStream,
+    end: EndOnDrop,
+    writes: mpsc::Receiver<WriteRequest>,
+    mut takeovers: mpsc::Receiver<Takeover>,
+) {
+    let (mut reader, mut writer) = stream.into_split();
+    tokio::select! {
+        () = pump_in(&mut reader, &end.0) => {}
+        () = pump_out(&mut writer, writes) => {}
+        Some(takeover) = takeovers.recv() => {
+            let stream = reader.reunite(writer).expect("they are halves of one stream").into_std();
+            drop(end);
+            // If nobody takes it, the stream closes here, as it would have with its owner.
+            let _gone = takeover.send(stream.and_then(|stream| stream.set_nonblocking(false).map(|()| stream)));
+        }
+    }
+}
+
+async fn pump_in(reader: &mut OwnedReadHalf, shared: &Shared) {
     let mut block = vec![0; BLOCK];
     loop {
         match reader.read(&mut block).await {
@@ -339,7 +363,7 @@ async fn pump_in(mut reader: OwnedReadHalf, shared: &Shared) {
 }
 
 /// Writes what is asked for, one request after the other, each whole. Never returns: only the stream's end ends a pump.
-async fn pump_out(mut writer: OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
+async fn pump_out(writer: &mut OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
     while let Some(WriteRequest { bytes, done }) = inbox.recv().await {
         // Given up before it was begun: it never happened.
         if done.is_closed() {
@@ -386,9 +410,7 @@ impl State {
 impl LogFile {
     fn create(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
-        let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC)
-            .bits()
-            .cast_signed();
+        let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC).bits().cast_signed();
         let file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -396,9 +418,6 @@ impl LogFile {
             .custom_flags(no_follow)
             .open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
+        Ok(Self { path: path.to_owned(), file })
     }
 }

@@ -85,12 +85,7 @@ pub enum LaunchErrorKind {
 
 impl LaunchError {
     pub(crate) fn new(kind: LaunchErrorKind) -> Self {
-        Self(Box::new(LaunchFailure {
-            kind,
-            command_line: None,
-            exit: None,
-            log: Tail::default(),
-        }))
+        Self(Box::new(LaunchFailure { kind, command_line: None, exit: None, log: Tail::default() }))
     }
 
     pub(crate) fn with_command_line(mut self, command_line: CommandLine) -> Self {
@@ -173,10 +168,7 @@ pub enum ShutdownErrorKind {
 
 impl ShutdownError {
     pub(crate) fn new(kind: ShutdownErrorKind, exit: Option<Exit>) -> Self {
-        Self {
-            kind,
-            exit: exit.map(Box::new),
-        }
+        Self { kind, exit: exit.map(Box::new) }
     }
 
     /// What was not as it should be.

@@ -113,11 +113,7 @@ impl fmt::Display for ProcessExit {
             (Some(code), _) => write!(f, "exited with status {code}"),
             (None, Some(signal)) => {
                 let dumped = if self.core_dumped() { ", core dumped" } else { "" };
-                write!(
-                    f,
-                    "was killed by signal {signal} ({}{dumped})",
-                    signal_name(signal)
-                )
+                write!(f, "was killed by signal {signal} ({}{dumped})", signal_name(signal))
             }
             (None, None) => write!(f, "ended ({})", self.0),
         }
@@ -191,10 +187,7 @@ impl Tail {
         };
         // A single long line has no better place to be cut.
         let start = if line == self.bytes.len() { cut } else { line };
-        Self {
-            bytes: self.bytes[start..].to_vec(),
-            omitted: self.omitted + start as u64,
-        }
+        Self { bytes: self.bytes[start..].to_vec(), omitted: self.omitted + start as u64 }
     }
 }
 
@@ -217,18 +210,9 @@ mod tests {
 
     #[test]
     fn a_tail_begins_at_a_line_if_it_can() {
-        let tail = Tail {
-            bytes: b"first\nsecond\nthird".to_vec(),
-            omitted: 7,
-        };
+        let tail = Tail { bytes: b"first\nsecond\nthird".to_vec(), omitted: 7 };
 
-        assert_eq!(
-            tail.shortened(10),
-            Tail {
-                bytes: b"third".to_vec(),
-                omitted: 20
-            }
-        );
+        assert_eq!(tail.shortened(10), Tail { bytes: b"third".to_vec(), omitted: 20 });
         assert_eq!(tail.shortened(100), tail);
         assert_eq!(tail.shortened(3).text(), "ird");
     }

@@ -48,10 +48,7 @@ pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold anything; what counts comes behind the last one.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let field = fields
-        .split_ascii_whitespace()
-        .nth(19)
-        .and_then(|field| field.parse().ok());
+    let field = fields.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
     field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
 }
 
@@ -78,11 +75,7 @@ pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
     let pid = std::process::id();
     let owner = match &mut *owner {
         Some(known) if known.pid == pid => known,
-        other => other.insert(Owner {
-            pid,
-            mark: OwnerMark::of_this_process()?,
-            guard: None,
-        }),
+        other => other.insert(Owner { pid, mark: OwnerMark::of_this_process()?, guard: None }),
     };
     if !owner.guard.as_mut().is_some_and(Guard::is_alive) {
         owner.guard = Guard::start(&owner.mark).map_err(unguarded).ok();
@@ -111,20 +104,9 @@ impl Guard {
     fn start(mark: &OwnerMark) -> io::Result<Self> {
         let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
         let process = Command::new("/bin/sh")
-            .args([
-                "-c",
-                SCRIPT,
-                "ratite-guard",
-                mark.as_str(),
-                &group,
-                MARK_VARIABLE,
-                FOLDER_PREFIX,
-            ])
+            .args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX])
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -132,10 +114,7 @@ impl Guard {
             // A Ctrl-C in the terminal is meant for the program, not for its guard.
             .process_group(0)
             .spawn()?;
-        Ok(Self {
-            process,
-            folders: Vec::new(),
-        })
+        Ok(Self { process, folders: Vec::new() })
     }
 
     /// Whether the guard is still there; somebody may have killed it.

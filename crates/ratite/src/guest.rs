@@ -59,11 +59,7 @@ pub fn boot_sector() -> io::Result<OwnedFd> {
     // QEMU takes from a descriptor set only what was opened in the mode it asks for, and for a read-only disk it
     // asks for read-only. A fresh descriptor also has a position of its own, at the start.
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    Ok(rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]
@@ -81,11 +77,7 @@ mod tests {
     fn the_boot_sector_holds_the_greeting_and_the_prompt() {
         let wanted = format!("{READY}\r\n{PROMPT}\0");
 
-        assert!(
-            BOOT_SECTOR
-                .windows(wanted.len())
-                .any(|window| window == wanted.as_bytes())
-        );
+        assert!(BOOT_SECTOR.windows(wanted.len()).any(|window| window == wanted.as_bytes()));
     }
 
     #[test]
@@ -106,9 +98,6 @@ mod tests {
         let seals = rustix::fs::fcntl_get_seals(&disk).unwrap();
 
         assert_eq!(mode, OFlags::RDONLY);
-        assert_eq!(
-            seals,
-            SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL
-        );
+        assert_eq!(seals, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL);
     }
 }

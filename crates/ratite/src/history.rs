@@ -54,12 +54,7 @@ pub(crate) struct Cursor {
 impl History {
     /// Keeps the last `capacity` bytes, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            bytes: VecDeque::new(),
-            capacity: capacity.max(1),
-            forgotten: 0,
-            read: 0,
-        }
+        Self { bytes: VecDeque::new(), capacity: capacity.max(1), forgotten: 0, read: 0 }
     }
 
     /// The offset behind the last byte.
@@ -99,28 +94,16 @@ impl History {
         match pattern.locate(&bytes) {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
-                Match {
-                    before: bytes,
-                    matched,
-                    groups: located.groups,
-                }
+                Match { before: bytes, matched, groups: located.groups }
             }
             // The beginning of the match is forgotten already.
-            None => Match {
-                before: Vec::new(),
-                matched: bytes,
-                groups: Vec::new(),
-            },
+            None => Match { before: Vec::new(), matched: bytes, groups: Vec::new() },
         }
     }
 
     /// Begins to search what is unread.
     pub(crate) fn begin(&self, pattern: &Pattern) -> Cursor {
-        Cursor {
-            search: pattern.search(),
-            seen: self.first_unread(),
-            read: self.read,
-        }
+        Cursor { search: pattern.search(), seen: self.first_unread(), read: self.read }
     }
 
     /// Searches what has come since `cursor` was here last; the offset behind a match.
@@ -144,10 +127,7 @@ impl History {
     /// At most the last `limit` bytes.
     pub(crate) fn tail(&self, limit: usize) -> Tail {
         let start = self.bytes.len().saturating_sub(limit);
-        Tail {
-            bytes: self.bytes.range(start..).copied().collect(),
-            omitted: self.forgotten + start as u64,
-        }
+        Tail { bytes: self.bytes.range(start..).copied().collect(), omitted: self.forgotten + start as u64 }
     }
 
     fn take_to(&mut self, end: u64) -> Vec<u8> {
@@ -161,9 +141,7 @@ impl History {
 
     /// The bytes from the offset `from` on, in the two pieces in which the ring holds them.
     fn since(&self, from: u64) -> [&[u8]; 2] {
-        let skip = usize::try_from(from - self.forgotten)
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len());
+        let skip = usize::try_from(from - self.forgotten).unwrap_or(usize::MAX).min(self.bytes.len());
         let (first, second) = self.bytes.as_slices();
         match skip.checked_sub(first.len()) {
             None => [&first[skip..], second],
@@ -187,13 +165,7 @@ mod tests {
         assert_eq!(history.take_all(), b"cdef");
         history.record(b"0123456789");
         assert_eq!(history.take_lag(), 6);
-        assert_eq!(
-            history.tail(2),
-            Tail {
-                bytes: b"89".to_vec(),
-                omitted: 14
-            }
-        );
+        assert_eq!(history.tail(2), Tail { bytes: b"89".to_vec(), omitted: 14 });
         assert_eq!((history.take_all(), history.take_lag()), (b"6789".to_vec(), 0));
     }
 
@@ -203,16 +175,10 @@ mod tests {
         history.record(b"boot login: later");
         let pattern = Pattern::literal("login:");
 
-        let end = history
-            .search(&pattern, &mut history.begin(&pattern))
-            .unwrap()
-            .unwrap();
+        let end = history.search(&pattern, &mut history.begin(&pattern)).unwrap().unwrap();
         let found = history.take_match(&pattern, end);
 
-        assert_eq!(
-            (found.before_text().as_str(), found.text().as_str()),
-            ("boot ", "login:")
-        );
+        assert_eq!((found.before_text().as_str(), found.text().as_str()), ("boot ", "login:"));
         assert_eq!(history.take_all(), b" later");
     }
 

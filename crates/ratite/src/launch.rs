@@ -55,9 +55,7 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 /// [`LaunchError`] with the command line, the exit status if there is one, and the last words of the log. Nothing is
 /// left behind: the process is reaped and the folder removed.
 pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchError> {
-    config
-        .check()
-        .map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
+    config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
     let number = next_machine();
     let (owner, workdir) = make_workdir(config)?;
     let log = make_log(config, number, &workdir)?;
@@ -82,18 +80,13 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         None => (None, Box::new((workdir, None))),
     };
     let mut environment = config.environment.clone();
-    environment.push((
-        guard::MARK_VARIABLE.into(),
-        Some(guard::machine_mark(&owner, number).into()),
-    ));
+    environment.push((guard::MARK_VARIABLE.into(), Some(guard::machine_mark(&owner, number).into())));
     let spawn = Spawn {
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
         environment,
         working_folder: config.working_folder.clone(),
-        output: log
-            .writer()
-            .map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
+        output: log.writer().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
         fds,
         own_group: config.own_process_group,
         estate,
@@ -107,9 +100,7 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
         Ok((monitor, qtest)) => Ok(Running {
-            launch_time: monitor
-                .as_ref()
-                .map_or(Duration::ZERO, |_| process.started().elapsed()),
+            launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
             process,
             monitor,
             console,
@@ -135,12 +126,7 @@ fn next_machine() -> u64 {
 fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), LaunchError> {
     // Absolute: the guard and the sweep do not share our current folder.
     let base = std::path::absolute(&config.base_folder).unwrap_or_else(|_| config.base_folder.clone());
-    let fault = |source| {
-        LaunchError::new(LaunchErrorKind::WorkFolder {
-            base: base.clone(),
-            source,
-        })
-    };
+    let fault = |source| LaunchError::new(LaunchErrorKind::WorkFolder { base: base.clone(), source });
     let owner = guard::enlist(&base).map_err(fault)?;
     sweep_aside(base.clone());
     let keep = config.keep_folder || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
@@ -165,19 +151,11 @@ fn sweep_aside(base: PathBuf) {
 
 fn make_log(config: &MachineConfig, number: u64, workdir: &Workdir) -> Result<Log, LaunchError> {
     let folder = config.log_folder.as_deref().unwrap_or(workdir.path());
-    let fault = |source| {
-        LaunchError::new(LaunchErrorKind::Log {
-            folder: folder.to_owned(),
-            source,
-        })
-    };
+    let fault = |source| LaunchError::new(LaunchErrorKind::Log { folder: folder.to_owned(), source });
     if config.log_folder.is_some() {
         std::fs::create_dir_all(folder).map_err(fault)?;
     }
-    let name = config
-        .name
-        .clone()
-        .unwrap_or_else(|| default_name(number, workdir));
+    let name = config.name.clone().unwrap_or_else(|| default_name(number, workdir));
     Log::create(folder, &name).map_err(fault)
 }
 
@@ -192,10 +170,7 @@ fn pump(
     config: &MachineConfig,
     stream: std::os::unix::net::UnixStream,
 ) -> io::Result<(Console, crate::console::PumpGuard)> {
-    let (history, log) = config
-        .console
-        .as_ref()
-        .map_or((0, None), |c| (c.history, c.log.as_deref()));
+    let (history, log) = config.console.as_ref().map_or((0, None), |c| (c.history, c.log.as_deref()));
     Console::pump(stream, history, log, config.timeouts.console, &background()?)
 }
 
@@ -235,9 +210,7 @@ async fn connect_all(
     match outcome {
         // A monitor that closes mostly belongs to a process that is about to end, and that says more.
         Err(Fault::Qmp(error)) if is_closed(&error) => {
-            let left = deadline.map_or(EXIT_AFTER_CLOSE, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
+            let left = deadline.map_or(EXIT_AFTER_CLOSE, |at| at.saturating_duration_since(Instant::now()));
             match within(left.min(EXIT_AFTER_CLOSE), "exit", process.wait()).await {
                 Ok(_) => Err(Fault::Exited),
                 Err(_) => Err(Fault::Qmp(error)),
@@ -248,10 +221,7 @@ async fn connect_all(
 }
 
 fn is_closed(error: &ratite_qmp::Error) -> bool {
-    matches!(
-        error,
-        ratite_qmp::Error::Disconnected(_) | ratite_qmp::Error::Connect { .. }
-    )
+    matches!(error, ratite_qmp::Error::Disconnected(_) | ratite_qmp::Error::Connect { .. })
 }
 
 async fn connect_monitor(
@@ -278,20 +248,11 @@ async fn connect_monitor(
         }
         MonitorChannel::Server(server) => {
             let pid = process.pid();
-            Client::accept(
-                &server,
-                |peer| peer.is_none_or(|peer| is_ours(peer, pid)),
-                options,
-            )
-            .await
+            Client::accept(&server, |peer| peer.is_none_or(|peer| is_ours(peer, pid)), options).await
         }
     };
     let client = client.map_err(Fault::Qmp)?;
-    Ok(Some(MonitorSession {
-        client,
-        events,
-        shutdowns,
-    }))
+    Ok(Some(MonitorSession { client, events, shutdowns }))
 }
 
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
@@ -316,12 +277,7 @@ fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
 /// Field 4 of proc_pid_stat(5).
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Ends a process whose launch has failed, and tells why it did.
@@ -334,9 +290,7 @@ async fn abandon(
 ) -> LaunchError {
     process.kill();
     // If even SIGKILL does not end it, the launch error is still what the caller has to hear.
-    let exited = within(kill_limit, "end of the process", process.wait())
-        .await
-        .ok();
+    let exited = within(kill_limit, "end of the process", process.wait()).await.ok();
     let words = log.tail(LAST_WORDS).unwrap_or_else(|error| Tail {
         bytes: format!("(could not read the log: {error})").into_bytes(),
         omitted: 0,
@@ -351,26 +305,16 @@ async fn abandon(
         (Fault::Qmp(error), _) => LaunchErrorKind::Qmp(error),
         (Fault::Channel(error), _) => LaunchErrorKind::Channel(error),
     };
-    LaunchError::new(kind)
-        .with_command_line(command_line)
-        .with_end(status, words)
+    LaunchError::new(kind).with_command_line(command_line).with_end(status, words)
 }
 
 /// What is wrong with a program that could not be started, as far as looking at it tells.
 fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io::Error) -> LaunchErrorKind {
     let program = command_line.program();
-    let role = if config.wrapper.is_empty() {
-        "the binary"
-    } else {
-        "the wrapper"
-    };
+    let role = if config.wrapper.is_empty() { "the binary" } else { "the wrapper" };
     let reason = match &config.working_folder {
         Some(folder) if !folder.is_dir() => format!("the working folder `{}` is no folder", folder.display()),
         _ => program::what_is_wrong(program.as_ref(), role, &source),
     };
-    LaunchErrorKind::Spawn {
-        program: program.to_string_lossy().into_owned(),
-        reason,
-        source,
-    }
+    LaunchErrorKind::Spawn { program: program.to_string_lossy().into_owned(), reason, source }
 }

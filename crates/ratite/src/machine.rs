@@ -122,18 +122,13 @@ impl Machine {
     pub async fn send_fd(&self, name: &str, fd: impl Into<OwnedFd>) -> Result<(), MachineError> {
         let command = Command::new("getfd")
             .arguments(serde_json::json!({ "fdname": name }))
-            .map_err(|source| ExecuteError::Arguments {
-                command: "getfd".into(),
-                source,
-            })?;
+            .map_err(|source| ExecuteError::Arguments { command: "getfd".into(), source })?;
         let reply = self.qmp(command.fd(fd)).await?;
         match reply.error() {
             None => Ok(()),
-            Some(refusal) => Err(ExecuteError::Refused {
-                command: "getfd".into(),
-                source: refusal.clone(),
+            Some(refusal) => {
+                Err(ExecuteError::Refused { command: "getfd".into(), source: refusal.clone() }.into())
             }
-            .into()),
         }
     }
 
@@ -155,9 +150,7 @@ impl Machine {
         let events = &self.monitor(|| "wait for events".into())?.events;
         match events.next_matching(&filter, limit).await {
             Ok(event) => Ok(event),
-            Err(error) => Err(self
-                .listening_failed("while an event was waited for", error)
-                .await),
+            Err(error) => Err(self.listening_failed("while an event was waited for", error).await),
         }
     }
 
@@ -179,9 +172,7 @@ impl Machine {
         let events = &self.monitor(|| "wait for events".into())?.events;
         match events.next(limit).await {
             Ok(event) => Ok(event),
-            Err(error) => Err(self
-                .listening_failed("while an event was waited for", error)
-                .await),
+            Err(error) => Err(self.listening_failed("while an event was waited for", error).await),
         }
     }
 
@@ -189,11 +180,7 @@ impl Machine {
     #[doc(alias = "get_qmp_events")]
     #[must_use]
     pub fn take_events(&self) -> Vec<Event> {
-        self.running
-            .monitor
-            .as_ref()
-            .map(|monitor| monitor.events.take_all())
-            .unwrap_or_default()
+        self.running.monitor.as_ref().map(|monitor| monitor.events.take_all()).unwrap_or_default()
     }
 
     /// Listens to the events that `filter` takes, from now on, in a queue of its own.
@@ -296,10 +283,7 @@ impl Machine {
     }
 
     fn monitor(&self, doing: impl FnOnce() -> String) -> Result<&MonitorSession, MachineError> {
-        self.running
-            .monitor
-            .as_ref()
-            .ok_or_else(|| MachineError::NoMonitor { doing: doing() })
+        self.running.monitor.as_ref().ok_or_else(|| MachineError::NoMonitor { doing: doing() })
     }
 
     fn qmp_client(&self, doing: impl FnOnce() -> String) -> Result<&Client, MachineError> {
@@ -326,19 +310,9 @@ impl Machine {
 
     /// The process's end, when that is why a connection ended: the monitor closes a moment before its process is gone.
     async fn cause(&self, doing: &str) -> Option<MachineError> {
-        let exited = within(EXIT_AFTER_CLOSE, "exit", self.running.process.wait())
-            .await
-            .ok()?;
-        let log = self
-            .running
-            .log
-            .tail(LAST_WORDS)
-            .unwrap_or_else(|_| Tail::default());
-        Some(MachineError::Exited {
-            exit: exited.status,
-            doing: doing.to_owned(),
-            log,
-        })
+        let exited = within(EXIT_AFTER_CLOSE, "exit", self.running.process.wait()).await.ok()?;
+        let log = self.running.log.tail(LAST_WORDS).unwrap_or_else(|_| Tail::default());
+        Some(MachineError::Exited { exit: exited.status, doing: doing.to_owned(), log })
     }
 }
 

@@ -55,10 +55,8 @@ impl Pattern {
     /// [`BadPattern`] with the place of the mistake.
     pub fn regex(expression: impl AsRef<str>) -> Result<Self, BadPattern> {
         let expression = expression.as_ref();
-        Self::compile(format!("/{expression}/"), expression).map_err(|reason| BadPattern {
-            pattern: expression.to_owned(),
-            reason,
-        })
+        Self::compile(format!("/{expression}/"), expression)
+            .map_err(|reason| BadPattern { pattern: expression.to_owned(), reason })
     }
 
     fn compile(text: String, expression: &str) -> Result<Self, String> {
@@ -79,11 +77,7 @@ impl Pattern {
 
     pub(crate) fn search(&self) -> Search {
         let cache = self.0.dfa.create_cache();
-        Search {
-            pattern: self.clone(),
-            cache,
-            state: None,
-        }
+        Search { pattern: self.clone(), cache, state: None }
     }
 
     /// Where the match that ends at the end of `bytes` lies, and what its groups hold; `None` when its beginning is not
@@ -92,15 +86,9 @@ impl Pattern {
         let mut captures = self.0.regex.create_captures();
         self.0.regex.captures(Input::new(bytes), &mut captures);
         let whole = captures.get_match()?;
-        let groups = captures
-            .iter()
-            .skip(1)
-            .map(|span| span.map(|span| bytes[span.range()].to_vec()))
-            .collect();
-        Some(Located {
-            start: whole.start(),
-            groups,
-        })
+        let groups =
+            captures.iter().skip(1).map(|span| span.map(|span| bytes[span.range()].to_vec())).collect();
+        Some(Located { start: whole.start(), groups })
     }
 }
 
@@ -181,9 +169,7 @@ impl Search {
                 .map_err(|error| error.to_string())?,
         };
         for (at, byte) in bytes.iter().enumerate() {
-            state = dfa
-                .next_state(&mut self.cache, state, *byte)
-                .map_err(|error| error.to_string())?;
+            state = dfa.next_state(&mut self.cache, state, *byte).map_err(|error| error.to_string())?;
             // The automaton tells a match one byte late: this one is behind the match.
             if state.is_match() {
                 return Ok(Some(at));
@@ -193,9 +179,7 @@ impl Search {
             }
         }
         self.state = Some(state);
-        let end = dfa
-            .next_eoi_state(&mut self.cache, state)
-            .map_err(|error| error.to_string())?;
+        let end = dfa.next_eoi_state(&mut self.cache, state).map_err(|error| error.to_string())?;
         Ok(end.is_match().then_some(bytes.len()))
     }
 }
@@ -237,11 +221,7 @@ mod tests {
     fn a_literal_means_itself() {
         for text in ["> ", "<a>", "a.b", "[x]", "$ ", "^", "é", "#!\\", "a|b*+?{}()-&~"] {
             let stream = format!("zz{text}zz");
-            assert_eq!(
-                find(&Pattern::literal(text), &[stream.as_bytes()]),
-                Some(2 + text.len()),
-                "{text}"
-            );
+            assert_eq!(find(&Pattern::literal(text), &[stream.as_bytes()]), Some(2 + text.len()), "{text}");
         }
         assert_eq!(find(&Pattern::literal("a.b"), &[b"axb"]), None);
     }
@@ -260,31 +240,19 @@ mod tests {
         let located = pattern.locate(b"...eth7: down").unwrap();
 
         assert_eq!(located.start, 3);
-        assert_eq!(
-            located.groups,
-            [Some(b"7".to_vec()), Some(b"down".to_vec()), None]
-        );
+        assert_eq!(located.groups, [Some(b"7".to_vec()), Some(b"down".to_vec()), None]);
     }
 
     #[test]
     fn bytes_that_are_no_text_are_searched_like_others() {
-        assert_eq!(
-            find(
-                &Pattern::regex(r"\xff.\x00").unwrap(),
-                &[b"\xfe\xff", b"\x80\x00"]
-            ),
-            Some(4)
-        );
+        assert_eq!(find(&Pattern::regex(r"\xff.\x00").unwrap(), &[b"\xfe\xff", b"\x80\x00"]), Some(4));
     }
 
     #[test]
     fn a_mistake_is_named_with_its_place() {
         let error = Pattern::regex("a(b").unwrap_err().to_string();
 
-        assert!(
-            error.contains("`a(b`") && error.contains("unclosed group"),
-            "{error}"
-        );
+        assert!(error.contains("`a(b`") && error.contains("unclosed group"), "{error}");
     }
 
     proptest! {

@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -26,6 +27,7 @@ use std::time::Instant;
 
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
+use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -90,9 +92,7 @@ impl Process {
     pub(crate) async fn spawn(spawn: Spawn) -> io::Result<Self> {
         let (answer, outcome) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts processes is gone");
-        supervisor()?
-            .send(Request { spawn, answer })
-            .map_err(|_| gone())?;
+        supervisor()?.send(Request { spawn, answer }).map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 
@@ -172,9 +172,7 @@ fn supervisor() -> io::Result<mpsc::UnboundedSender<Request>> {
         return Ok(requests.clone());
     }
     let (requests, inbox) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("ratite-supervisor".into())
         .spawn(move || runtime.block_on(serve(inbox)))?;
@@ -190,16 +188,7 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
 }
 
 fn start(spawn: Spawn) -> io::Result<Process> {
-    let Spawn {
-        program,
-        arguments,
-        environment,
-        working_folder,
-        output,
-        fds,
-        own_group,
-        estate,
-    } = spawn;
+    let Spawn { program, arguments, environment, working_folder, output, fds, own_group, estate } = spawn;
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, value) in environment {
@@ -211,18 +200,11 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     if let Some(folder) = working_folder {
         command.current_dir(folder);
     }
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
+    command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
     if own_group {
         command.process_group(0);
     }
-    let mappings = fds
-        .into_iter()
-        .map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd })
-        .collect();
-    command.fd_mappings(mappings).map_err(io::Error::other)?;
+    command.fd_mappings(mappings(fds)?).map_err(io::Error::other)?;
     // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     let started = Instant::now();
@@ -232,12 +214,42 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
     tokio::spawn(supervise(owned, pidfd, started, inbox, publish, estate));
-    Ok(Process {
-        pid,
-        started,
-        state,
-        orders,
-    })
+    Ok(Process { pid, started, state, orders })
+}
+
+/// What the child is to have, and `/dev/null` under every number at which it would inherit something else.
+///
+/// Everything of ratite's is close-on-exec, but the program may hold descriptors that are not, and closing them in the
+/// child would take `unsafe`. One that another thread opens between this look and the fork still slips through.
+fn mappings(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Vec<FdMapping>> {
+    let mut mappings: Vec<FdMapping> =
+        fds.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    for number in inheritable()? {
+        if mappings.iter().all(|mapping| mapping.child_fd != number) {
+            mappings.push(FdMapping { parent_fd: File::open("/dev/null")?.into(), child_fd: number });
+        }
+    }
+    Ok(mappings)
+}
+
+/// The descriptors beyond stderr that this process would pass on to a child (proc_pid_fdinfo(5)).
+fn inheritable() -> io::Result<Vec<RawFd>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()).filter(|number| *number > 2)
+        else {
+            continue;
+        };
+        // Closed meanwhile, by another thread: then it is not passed on either.
+        let Ok(text) = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(&name)) else { continue };
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
+        if flags & OFlags::CLOEXEC.bits() == 0 {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
 }
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).
@@ -292,10 +304,7 @@ async fn supervise(
     // What is left of the group goes with its leader.
     match owned.end() {
         Ok(status) => {
-            publish.send_replace(State::Exited(Exited {
-                status: ProcessExit::new(status),
-                after,
-            }));
+            publish.send_replace(State::Exited(Exited { status: ProcessExit::new(status), after }));
         }
         Err(error) => tracing::error!(%error, "could not reap a child"),
     }

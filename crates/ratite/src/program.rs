@@ -25,9 +25,7 @@ fn find(program: &Path) -> Option<PathBuf> {
         return program.exists().then(|| program.to_owned());
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.exists())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.exists())
 }
 
 fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
@@ -35,10 +33,7 @@ fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
     if path.is_dir() {
         return format!("`{shown}` is a folder");
     }
-    if path
-        .metadata()
-        .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0)
-    {
+    if path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0) {
         return format!("`{shown}` is not executable");
     }
     match source.kind() {
@@ -63,17 +58,10 @@ const ENOEXEC: i32 = 8;
 fn interpreter(path: &Path) -> Option<String> {
     use std::io::Read;
     let mut head = Vec::new();
-    std::fs::File::open(path)
-        .ok()?
-        .take(4096)
-        .read_to_end(&mut head)
-        .ok()?;
+    std::fs::File::open(path).ok()?.take(4096).read_to_end(&mut head).ok()?;
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next()?;
-        return String::from_utf8_lossy(line)
-            .split_whitespace()
-            .next()
-            .map(str::to_owned);
+        return String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned);
     }
     if !head.starts_with(b"\x7fELF") {
         return None;

@@ -86,18 +86,9 @@ impl Qtest {
         let (publish_irqs, irqs) = watch::channel(Irqs::new());
         let (publish_end, ended) = watch::channel(None);
         let (reader, writer) = tokio::io::split(socket);
-        let owner = Owner {
-            inbox,
-            waiting: VecDeque::new(),
-            irqs: publish_irqs,
-        };
+        let owner = Owner { inbox, waiting: VecDeque::new(), irqs: publish_irqs };
         tokio::spawn(owner.run(BufReader::new(reader), writer, publish_end));
-        Self {
-            requests,
-            irqs,
-            ended,
-            limit,
-        }
+        Self { requests, irqs, ended, limit }
     }
 
     /// Sends a command and returns what came behind `OK`, without surrounding blanks: `"0x2a"`, `""`.
@@ -108,10 +99,7 @@ impl Qtest {
         let answer = self.raw(command).await?;
         match answer.strip_prefix("OK") {
             Some(rest) if rest.is_empty() || rest.starts_with(' ') => Ok(rest.trim().to_owned()),
-            _ => Err(QtestError::Failed {
-                command: command.to_owned(),
-                answer,
-            }),
+            _ => Err(QtestError::Failed { command: command.to_owned(), answer }),
         }
     }
 
@@ -122,16 +110,11 @@ impl Qtest {
     pub async fn raw(&self, command: &str) -> Result<String, QtestError> {
         check(command)?;
         let (answer, reply) = oneshot::channel();
-        let request = Request {
-            line: format!("{command}\n"),
-            answer,
-        };
+        let request = Request { line: format!("{command}\n"), answer };
         if self.requests.send(request).is_err() {
             return Err(self.disconnected(command));
         }
-        within(self.limit, AnswerTo(command), reply)
-            .await?
-            .map_err(|_| self.disconnected(command))
+        within(self.limit, AnswerTo(command), reply).await?.map_err(|_| self.disconnected(command))
     }
 
     /// The levels of the interrupt lines that were intercepted and have changed.
@@ -146,10 +129,7 @@ impl Qtest {
     /// [`QtestError::TimedOut`] after `limit`, [`QtestError::Disconnected`] when the connection ends first.
     pub async fn wait_irq(&self, number: u32, level: bool, limit: Duration) -> Result<(), QtestError> {
         let mut irqs = self.irqs.clone();
-        let what = format!(
-            "interrupt line {number} {}",
-            if level { "raised" } else { "lowered" }
-        );
+        let what = format!("interrupt line {number} {}", if level { "raised" } else { "lowered" });
         let reached = irqs.wait_for(|irqs| irqs.get(&number) == Some(&level));
         match within(limit, &what, reached).await? {
             Ok(_) => Ok(()),
@@ -160,10 +140,7 @@ impl Qtest {
     fn disconnected(&self, command: &str) -> QtestError {
         let reason = self.ended.borrow().clone();
         let reason = reason.unwrap_or_else(|| "the runtime that drove it ended".into());
-        QtestError::Disconnected {
-            command: command.to_owned(),
-            reason,
-        }
+        QtestError::Disconnected { command: command.to_owned(), reason }
     }
 }
 
@@ -184,10 +161,7 @@ fn check(command: &str) -> Result<(), QtestError> {
     } else {
         return Ok(());
     };
-    Err(QtestError::Command {
-        command: command.to_owned(),
-        reason,
-    })
+    Err(QtestError::Command { command: command.to_owned(), reason })
 }
 
 /// The owner of the stream.
@@ -276,11 +250,7 @@ fn irq(line: &str) -> Option<(u32, bool)> {
 
 async fn read_line(reader: &mut BufReader<ReadHalf<Socket>>, line: &mut Vec<u8>) -> Result<(), String> {
     let room = LONGEST_LINE.saturating_sub(line.len() as u64);
-    let count = reader
-        .take(room)
-        .read_until(b'\n', line)
-        .await
-        .map_err(|error| error.to_string())?;
+    let count = reader.take(room).read_until(b'\n', line).await.map_err(|error| error.to_string())?;
     match line.last() {
         Some(b'\n') => Ok(()),
         _ if line.len() as u64 >= LONGEST_LINE => {
@@ -328,9 +298,7 @@ mod tests {
         let asked = tokio::spawn(async move { session.command("inb 0x60").await });
         assert_eq!(received(&mut peer).await, "inb 0x60\n");
 
-        peer.write_all(b"IRQ raise 8\nOK 0x1f\nIRQ lower 8\nIRQ raise 3\n")
-            .await
-            .unwrap();
+        peer.write_all(b"IRQ raise 8\nOK 0x1f\nIRQ lower 8\nIRQ raise 3\n").await.unwrap();
 
         assert_eq!(asked.await.unwrap().unwrap(), "0x1f");
         qtest.wait_irq(3, true, LIMIT).await.unwrap();
@@ -360,10 +328,7 @@ mod tests {
         let (qtest, _peer) = session();
 
         for command in ["", "  ", "a\nb", "a\0"] {
-            assert!(
-                matches!(qtest.command(command).await, Err(QtestError::Command { .. })),
-                "{command:?}"
-            );
+            assert!(matches!(qtest.command(command).await, Err(QtestError::Command { .. })), "{command:?}");
         }
     }
 
@@ -379,10 +344,7 @@ mod tests {
 
         let (refused, raw) = asked.await.unwrap();
         let text = refused.unwrap_err().to_string();
-        assert_eq!(
-            text,
-            "QEMU answered `FAIL Unknown command 'x'` to the qtest command `x`"
-        );
+        assert_eq!(text, "QEMU answered `FAIL Unknown command 'x'` to the qtest command `x`");
         assert_eq!(raw.unwrap(), "FAIL Unknown command 'x'");
     }
 
@@ -397,10 +359,7 @@ mod tests {
         drop(peer);
 
         for outcome in [waiting.await.unwrap(), qtest.command("later").await] {
-            assert!(
-                matches!(outcome, Err(QtestError::Disconnected { .. })),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Err(QtestError::Disconnected { .. })), "{outcome:?}");
         }
         assert!(qtest.wait_irq(1, true, LIMIT).await.is_err());
     }

@@ -25,11 +25,8 @@ pub(crate) fn background() -> io::Result<Handle> {
     {
         return Ok(runtime.handle().clone());
     }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("ratite-io")
-        .enable_all()
-        .build()?;
+    let runtime =
+        Builder::new_multi_thread().worker_threads(2).thread_name("ratite-io").enable_all().build()?;
     let handle = runtime.handle().clone();
     if let Some((_, parents)) = background.replace((pid, runtime)) {
         // Its threads are the parent's: to shut it down here would wait for what does not exist.

@@ -37,10 +37,7 @@ pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit,
     if running.process.exited().is_none() {
         note(running, Asked::Us);
         let deadline = Instant::now().checked_add(grace);
-        if within(grace, "end", end_gracefully(running, deadline))
-            .await
-            .is_err()
-        {
+        if within(grace, "end", end_gracefully(running, deadline)).await.is_err() {
             note(running, Asked::TimeOver);
             end_by_force(running).await?;
         }
@@ -109,10 +106,7 @@ async fn ask_to_quit(running: &Running, deadline: Option<Instant>) -> bool {
 async fn end_by_force(running: &Running) -> Result<(), ShutdownError> {
     let limit = running.timeouts.kill;
     running.process.kill();
-    let kind = ShutdownErrorKind::Unkillable {
-        pid: running.process.pid(),
-        limit,
-    };
+    let kind = ShutdownErrorKind::Unkillable { pid: running.process.pid(), limit };
     let ended = within(limit, "end", running.process.wait()).await;
     ended.map(|_| ()).map_err(|_| ShutdownError::new(kind, None))
 }
@@ -152,10 +146,7 @@ async fn gather(running: &Running) -> Exit {
         pid: running.process.pid(),
         status: exited.status,
         asked: who_asked(running, exited, shutdown.as_ref()),
-        shutdown_reason: shutdown
-            .as_ref()
-            .and_then(|data| data["reason"].as_str())
-            .map(str::to_owned),
+        shutdown_reason: shutdown.as_ref().and_then(|data| data["reason"].as_str()).map(str::to_owned),
         command_line: running.command_line.clone(),
         log,
         started: running.started,
@@ -168,9 +159,7 @@ async fn gather(running: &Running) -> Exit {
 fn who_asked(running: &Running, exited: Exited, shutdown: Option<&Value>) -> Asked {
     let ours = *running.asked.lock().unwrap_or_else(PoisonError::into_inner);
     let by_force = ours.filter(|asked| *asked != Asked::Us);
-    let reason = shutdown
-        .and_then(|data| data["reason"].as_str())
-        .unwrap_or_default();
+    let reason = shutdown.and_then(|data| data["reason"].as_str()).unwrap_or_default();
     match (exited.status.signal(), by_force) {
         (Some(KILL), Some(asked)) => return asked,
         (Some(TERM), _) if ours.is_some() => return Asked::Us,

@@ -44,11 +44,8 @@ impl Workdir {
             .permissions(Permissions::from_mode(0o700))
             .disable_cleanup(keep)
             .tempdir_in(base)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(folder.path().join(LOCK))?;
+        let lock =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.path().join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { folder, lock })
     }
@@ -89,10 +86,7 @@ fn is_dead(folder: &Path) -> bool {
     if !std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && ours(&metadata)) {
         return false;
     }
-    let lock = OpenOptions::new()
-        .write(true)
-        .custom_flags(no_follow())
-        .open(folder.join(LOCK));
+    let lock = OpenOptions::new().write(true).custom_flags(no_follow()).open(folder.join(LOCK));
     match lock {
         Ok(lock) => rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
         // Its owner died before it could lock, or is about to: only a folder of some age counts as dead.
@@ -137,10 +131,7 @@ impl Log {
             .open(&path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self {
-            path,
-            file: Arc::new(file),
-        })
+        Ok(Self { path, file: Arc::new(file) })
     }
 
     /// Where the file is, or was.
@@ -162,8 +153,7 @@ impl Log {
     /// # Errors
     /// What the system says while reading.
     pub fn text(&self) -> io::Result<String> {
-        self.bytes()
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        self.bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// At most the last `limit` bytes written so far.
@@ -184,10 +174,7 @@ impl Log {
             }
         }
         bytes.truncate(read);
-        Ok(Tail {
-            bytes,
-            omitted: start,
-        })
+        Ok(Tail { bytes, omitted: start })
     }
 
     /// A descriptor for the child's stdout or stderr.
@@ -198,12 +185,8 @@ impl Log {
 
 /// Moves a log of an earlier run out of the way; refuses what is in use or no plain file.
 fn set_aside(path: &Path) -> io::Result<()> {
-    let refused = |reason: &str| {
-        io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!("{}: {reason}", path.display()),
-        )
-    };
+    let refused =
+        |reason: &str| io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: {reason}", path.display()));
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -211,10 +194,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.is_file() => return Err(refused("it is no plain file")),
         Ok(_) => {}
     }
-    let old = OpenOptions::new()
-        .append(true)
-        .custom_flags(no_follow())
-        .open(path)?;
+    let old = OpenOptions::new().append(true).custom_flags(no_follow()).open(path)?;
     if rustix::fs::flock(&old, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(refused("another machine writes to it"));
     }
@@ -243,10 +223,7 @@ mod tests {
         let base = base();
         let workdir = Workdir::create(base.path(), "w-1-1-", false).unwrap();
         let path = workdir.path().to_owned();
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         std::fs::write(path.join("file"), "x").unwrap();
 
         drop(workdir);
@@ -285,13 +262,7 @@ mod tests {
 
         assert_eq!(log.bytes().unwrap(), b"one\r\n\xff");
         assert_eq!(log.text().unwrap(), "one\r\n\u{fffd}");
-        assert_eq!(
-            log.tail(2).unwrap(),
-            Tail {
-                bytes: b"\n\xff".to_vec(),
-                omitted: 4
-            }
-        );
+        assert_eq!(log.tail(2).unwrap(), Tail { bytes: b"\n\xff".to_vec(), omitted: 4 });
     }
 
     #[test]
@@ -316,16 +287,8 @@ mod tests {
         let in_use = Log::create(base.path(), OsStr::new("m")).unwrap_err();
         let link = Log::create(base.path(), OsStr::new("l")).unwrap_err();
 
-        assert!(
-            in_use
-                .to_string()
-                .ends_with("m.log: another machine writes to it"),
-            "{in_use}"
-        );
-        assert!(
-            link.to_string().ends_with("l.log: it is a symbolic link"),
-            "{link}"
-        );
+        assert!(in_use.to_string().ends_with("m.log: another machine writes to it"), "{in_use}");
+        assert!(link.to_string().ends_with("l.log: it is a symbolic link"), "{link}");
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
     }
 }

@@ -41,8 +41,7 @@ impl Console {
     /// # Errors
     /// As there.
     pub fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
-        self.background
-            .wait("Console::expect", self.inner.expect(pattern, limit))
+        self.background.wait("Console::expect", self.inner.expect(pattern, limit))
     }
 
     /// Writes all of `bytes`; see [`crate::Console::write`].

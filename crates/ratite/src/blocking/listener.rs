@@ -41,8 +41,7 @@ impl Listener {
     /// # Errors
     /// As there.
     pub fn next_matching(&self, filter: &EventFilter, limit: Duration) -> Result<Event, ListenError> {
-        self.background
-            .wait("Listener::next_matching", self.inner.next_matching(filter, limit))
+        self.background.wait("Listener::next_matching", self.inner.next_matching(filter, limit))
     }
 
     /// Takes all events that are there; see [`ratite_qmp::Listener::take_all`].

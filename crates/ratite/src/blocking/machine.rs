@@ -51,8 +51,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn cmd(&self, name: &str, arguments: impl Serialize) -> Result<Value, MachineError> {
-        self.background
-            .wait("Machine::cmd", self.inner.cmd(name, arguments))
+        self.background.wait("Machine::cmd", self.inner.cmd(name, arguments))
     }
 
     /// Executes a QMP command and returns its value as a `T`; see [`crate::Machine::cmd_as`].
@@ -64,8 +63,7 @@ impl Machine {
         name: &str,
         arguments: impl Serialize,
     ) -> Result<T, MachineError> {
-        self.background
-            .wait("Machine::cmd_as", self.inner.cmd_as(name, arguments))
+        self.background.wait("Machine::cmd_as", self.inner.cmd_as(name, arguments))
     }
 
     /// Sends a command and returns the reply as it is; see [`crate::Machine::qmp`].
@@ -81,8 +79,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn send_fd(&self, name: &str, fd: impl Into<OwnedFd>) -> Result<(), MachineError> {
-        self.background
-            .wait("Machine::send_fd", self.inner.send_fd(name, fd))
+        self.background.wait("Machine::send_fd", self.inner.send_fd(name, fd))
     }
 
     /// The QMP session itself; see [`crate::Machine::client`].
@@ -90,9 +87,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn client(&self) -> Result<Client, MachineError> {
-        self.inner
-            .client()
-            .map(|client| Client::new(client.clone(), self.background.clone()))
+        self.inner.client().map(|client| Client::new(client.clone(), self.background.clone()))
     }
 
     /// Waits for an event that `filter` takes; see [`crate::Machine::event_wait`].
@@ -100,8 +95,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn event_wait(&self, filter: EventFilter, limit: Duration) -> Result<Event, MachineError> {
-        self.background
-            .wait("Machine::event_wait", self.inner.event_wait(filter, limit))
+        self.background.wait("Machine::event_wait", self.inner.event_wait(filter, limit))
     }
 
     /// Waits for an event that any of `filters` takes; see [`crate::Machine::events_wait`].
@@ -109,8 +103,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn events_wait(&self, filters: &[EventFilter], limit: Duration) -> Result<Event, MachineError> {
-        self.background
-            .wait("Machine::events_wait", self.inner.events_wait(filters, limit))
+        self.background.wait("Machine::events_wait", self.inner.events_wait(filters, limit))
     }
 
     /// Takes the oldest event that was not taken yet; see [`crate::Machine::next_event`].
@@ -118,8 +111,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn next_event(&self, limit: Duration) -> Result<Event, MachineError> {
-        self.background
-            .wait("Machine::next_event", self.inner.next_event(limit))
+        self.background.wait("Machine::next_event", self.inner.next_event(limit))
     }
 
     /// Takes all events that have arrived and were not taken yet; see [`crate::Machine::take_events`].
@@ -133,25 +125,19 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn listen(&self, filter: EventFilter) -> Result<Listener, MachineError> {
-        self.inner
-            .listen(filter)
-            .map(|listener| Listener::new(listener, self.background.clone()))
+        self.inner.listen(filter).map(|listener| Listener::new(listener, self.background.clone()))
     }
 
     /// The machine's console, if it was given one; see [`crate::Machine::console`].
     #[must_use]
     pub fn console(&self) -> Option<Console> {
-        self.inner
-            .console()
-            .map(|console| Console::new(console.clone(), self.background.clone()))
+        self.inner.console().map(|console| Console::new(console.clone(), self.background.clone()))
     }
 
     /// The machine's qtest session, if it runs under qtest; see [`crate::Machine::qtest`].
     #[must_use]
     pub fn qtest(&self) -> Option<Qtest> {
-        self.inner
-            .qtest()
-            .map(|qtest| Qtest::new(qtest.clone(), self.background.clone()))
+        self.inner.qtest().map(|qtest| Qtest::new(qtest.clone(), self.background.clone()))
     }
 
     /// The process that was started; see [`crate::Machine::pid`].
@@ -201,8 +187,7 @@ impl Machine {
     /// # Errors
     /// As there.
     pub fn shutdown(&self, grace: Duration) -> Result<Exit, ShutdownError> {
-        self.background
-            .wait("Machine::shutdown", self.inner.shutdown(grace))
+        self.background.wait("Machine::shutdown", self.inner.shutdown(grace))
     }
 
     /// Ends the machine by force; see [`crate::Machine::kill`].

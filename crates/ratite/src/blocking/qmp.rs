@@ -35,10 +35,8 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn connect(address: &Address, options: Options) -> Result<Self, Error> {
-        let background = Background::start().map_err(|source| Error::Connect {
-            address: address.clone(),
-            source,
-        })?;
+        let background =
+            Background::start().map_err(|source| Error::Connect { address: address.clone(), source })?;
         let inner = background.wait("Client::connect", ratite_qmp::Client::connect(address, options))?;
         Ok(Self { inner, background })
     }
@@ -48,8 +46,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn execute(&self, name: &str, arguments: impl Serialize) -> Result<Value, ExecuteError> {
-        self.background
-            .wait("Client::execute", self.inner.execute(name, arguments))
+        self.background.wait("Client::execute", self.inner.execute(name, arguments))
     }
 
     /// Executes a command and returns its value as a `T`; see [`ratite_qmp::Client::execute_as`].
@@ -61,8 +58,7 @@ impl Client {
         name: &str,
         arguments: impl Serialize,
     ) -> Result<T, ExecuteError> {
-        self.background
-            .wait("Client::execute_as", self.inner.execute_as(name, arguments))
+        self.background.wait("Client::execute_as", self.inner.execute_as(name, arguments))
     }
 
     /// Executes a command and returns the JSON text of its value; see [`ratite_qmp::Client::execute_text`].
@@ -70,8 +66,7 @@ impl Client {
     /// # Errors
     /// As there.
     pub fn execute_text(&self, name: &str, arguments: impl Serialize) -> Result<String, ExecuteError> {
-        self.background
-            .wait("Client::execute_text", self.inner.execute_text(name, arguments))
+        self.background.wait("Client::execute_text", self.inner.execute_text(name, arguments))
     }
 
     /// Sends `command` and returns the reply as it is; see [`ratite_qmp::Client::send`].

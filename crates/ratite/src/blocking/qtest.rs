@@ -23,8 +23,7 @@ impl Qtest {
     /// # Errors
     /// As there.
     pub fn command(&self, command: &str) -> Result<String, QtestError> {
-        self.background
-            .wait("Qtest::command", self.inner.command(command))
+        self.background.wait("Qtest::command", self.inner.command(command))
     }
 
     /// Sends a command and returns its answer as it came; see [`crate::Qtest::raw`].
@@ -46,7 +45,6 @@ impl Qtest {
     /// # Errors
     /// As there.
     pub fn wait_irq(&self, number: u32, level: bool, limit: Duration) -> Result<(), QtestError> {
-        self.background
-            .wait("Qtest::wait_irq", self.inner.wait_irq(number, level, limit))
+        self.background.wait("Qtest::wait_irq", self.inner.wait_irq(number, level, limit))
     }
 }

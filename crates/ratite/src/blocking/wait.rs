@@ -16,10 +16,7 @@ pub(crate) struct Background {
 
 impl Background {
     pub(crate) fn start() -> io::Result<Self> {
-        Ok(Self {
-            runtime: background()?,
-            owner: std::process::id(),
-        })
+        Ok(Self { runtime: background()?, owner: std::process::id() })
     }
 
     /// Waits for `future`, which is that of the async method `twin`.
