@@ -20,6 +20,8 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use crate::procfs::start_time;
+
 /// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
 pub(crate) const MARK_VARIABLE: &str = "RATITE_MACHINE";
 
@@ -41,15 +43,6 @@ impl OwnerMark {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// When a process started, in clock ticks since the system's boot (field 22 of proc_pid_stat(5)).
-pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in parentheses may hold anything; what counts comes behind the last one.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let field = fields.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
-    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
 }
 
 fn random_letters() -> io::Result<String> {
@@ -198,13 +191,5 @@ mod tests {
         assert_eq!(owner_in_folder_name(OsStr::new(&name)), Some((12, 345)));
         assert_eq!(owner_in_folder_name(OsStr::new("qemu-machine-xyz")), None);
         assert_eq!(owner_in_folder_name(OsStr::new("other")), None);
-    }
-
-    #[test]
-    fn this_process_has_a_start_time() {
-        let pid = std::process::id();
-
-        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
-        assert!(start_time(u32::MAX).is_err());
     }
 }

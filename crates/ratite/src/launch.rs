@@ -34,6 +34,7 @@ use crate::exit::Tail;
 use crate::guard;
 use crate::process::Process;
 use crate::process::Spawn;
+use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
 use crate::running::MonitorSession;
@@ -79,8 +80,9 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         }
         None => (None, Box::new((workdir, None))),
     };
+    let mark = guard::machine_mark(&owner, number);
     let mut environment = config.environment.clone();
-    environment.push((guard::MARK_VARIABLE.into(), Some(guard::machine_mark(&owner, number).into())));
+    environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
     let spawn = Spawn {
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
@@ -89,6 +91,8 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         output: log.writer().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
         fds,
         own_group: config.own_process_group,
+        // QEMU itself stays where it is put; what a wrapper does is its own affair.
+        mark: (!config.wrapper.is_empty()).then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         estate,
     };
     tracing::debug!(%command_line, "launching a machine");
@@ -143,7 +147,7 @@ fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), L
 fn sweep_aside(base: PathBuf) {
     if let Ok(runtime) = background() {
         runtime.spawn_blocking(move || {
-            let is_alive = |pid, start| guard::start_time(pid).is_ok_and(|living| living == start);
+            let is_alive = |pid, start| procfs::start_time(pid).is_ok_and(|living| living == start);
             workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
         });
     }
@@ -266,18 +270,12 @@ fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
         if candidate == pid {
             return true;
         }
-        match parent_of(candidate) {
-            Some(parent) if parent > 1 => candidate = parent,
+        match procfs::parent_of(candidate).map(u32::try_from) {
+            Ok(Ok(parent)) if parent > 1 => candidate = parent,
             _ => return false,
         }
     }
     false
-}
-
-/// Field 4 of proc_pid_stat(5).
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Ends a process whose launch has failed, and tells why it did.

@@ -18,6 +18,7 @@ mod launch;
 mod machine;
 mod pattern;
 mod process;
+mod procfs;
 mod program;
 mod qtest;
 mod running;

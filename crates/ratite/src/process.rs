@@ -16,7 +16,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -27,7 +26,6 @@ use std::time::Instant;
 
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
-use rustix::fs::OFlags;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -37,6 +35,8 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::exit::ProcessExit;
+use crate::procfs::inheritable;
+use crate::procfs::marked;
 
 /// What to start, ready for the kernel.
 #[derive(Debug)]
@@ -48,6 +48,9 @@ pub(crate) struct Spawn {
     pub(crate) output: File,
     pub(crate) fds: Vec<(RawFd, OwnedFd)>,
     pub(crate) own_group: bool,
+    /// The `NAME=VALUE` in its environment by which a process that has left the group is found at the end; `None` where
+    /// nothing can have left it.
+    pub(crate) mark: Option<String>,
     /// Dropped once the process is gone and nobody needs it any more.
     pub(crate) estate: Estate,
 }
@@ -188,7 +191,8 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
 }
 
 fn start(spawn: Spawn) -> io::Result<Process> {
-    let Spawn { program, arguments, environment, working_folder, output, fds, own_group, estate } = spawn;
+    let Spawn { program, arguments, environment, working_folder, output, fds, own_group, mark, estate } =
+        spawn;
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, value) in environment {
@@ -209,7 +213,7 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     let started = Instant::now();
     let pid = child.id();
-    let mut owned = Owned { child, own_group };
+    let mut owned = Owned { child, own_group, mark };
     let pidfd = watch_end(owned.pid()).inspect_err(|_| drop(owned.end()))?;
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -232,26 +236,6 @@ fn mappings(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Vec<FdMapping>> {
     Ok(mappings)
 }
 
-/// The descriptors beyond stderr that this process would pass on to a child (proc_pid_fdinfo(5)).
-fn inheritable() -> io::Result<Vec<RawFd>> {
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
-        let name = entry?.file_name();
-        let Some(number) = name.to_str().and_then(|name| name.parse().ok()).filter(|number| *number > 2)
-        else {
-            continue;
-        };
-        // Closed meanwhile, by another thread: then it is not passed on either.
-        let Ok(text) = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(&name)) else { continue };
-        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
-        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
-        if flags & OFlags::CLOEXEC.bits() == 0 {
-            numbers.push(number);
-        }
-    }
-    Ok(numbers)
-}
-
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).
 #[expect(
     deprecated,
@@ -265,6 +249,7 @@ fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
 struct Owned {
     child: Child,
     own_group: bool,
+    mark: Option<String>,
 }
 
 impl Owned {
@@ -283,13 +268,34 @@ impl Owned {
         }
     }
 
-    /// Kills it with all its group, and reaps it.
+    /// Kills it with all its group and what has left the group, and reaps it.
     fn end(&mut self) -> io::Result<std::process::ExitStatus> {
         // Before reaping: a zombie leader keeps its group's number from being given to somebody else.
         self.signal(Signal::KILL);
+        if let Some(mark) = &self.mark {
+            kill_marked(mark.as_bytes());
+        }
         self.child.wait()
     }
 }
+
+/// Kills every process with `mark` in its environment, and looks again until none is left: one may just have forked.
+fn kill_marked(mark: &[u8]) {
+    for _ in 0..STRAY_ROUNDS {
+        let strays = marked(mark);
+        if strays.is_empty() {
+            return;
+        }
+        for pid in strays {
+            // A failure means that it has gone meanwhile, or is not ours to kill.
+            let _gone = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+    tracing::warn!("processes of a machine are still there after they were killed");
+}
+
+/// How often strays are looked for; each round kills all that are there.
+const STRAY_ROUNDS: usize = 100;
 
 async fn supervise(
     mut owned: Owned,

@@ -1,0 +1,72 @@
+//! What proc(5) tells of processes: read, and nothing else.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+
+/// When a process started, in clock ticks since the system's boot. With the pid it names a process for good.
+pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
+    stat_field(pid, 22)
+}
+
+/// The parent of a process.
+pub(crate) fn parent_of(pid: u32) -> io::Result<u64> {
+    stat_field(pid, 4)
+}
+
+/// A numeric field of proc_pid_stat(5), counted from 1 as there.
+fn stat_field(pid: u32, number: usize) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in field 2 may hold anything; what counts comes behind its last parenthesis.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let field = fields.split_ascii_whitespace().nth(number - 3).and_then(|field| field.parse().ok());
+    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an odd /proc/PID/stat"))
+}
+
+/// The descriptors beyond stderr that this process would pass on to a child (proc_pid_fdinfo(5)).
+pub(crate) fn inheritable() -> io::Result<Vec<RawFd>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()).filter(|number| *number > 2)
+        else {
+            continue;
+        };
+        // Closed meanwhile, by another thread: then it is not passed on either.
+        let Ok(text) = std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(&name)) else { continue };
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
+        if flags & OFlags::CLOEXEC.bits() == 0 {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
+}
+
+/// The processes with `mark` in their environment (proc_pid_environ(5)); a zombie has none.
+pub(crate) fn marked(mark: &[u8]) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_marked = |number: &i32| {
+        std::fs::read(format!("/proc/{number}/environ"))
+            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|variable| variable == mark))
+    };
+    numbers.filter(is_marked).filter_map(Pid::from_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_a_start_time_and_a_parent() {
+        let pid = std::process::id();
+
+        assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
+        assert_eq!(parent_of(pid).unwrap(), u64::from(std::os::unix::process::parent_id()));
+        assert!(start_time(u32::MAX).is_err());
+    }
+}
