@@ -57,9 +57,11 @@ pub enum LaunchErrorKind {
     #[error("could not open a channel to QEMU")]
     Channel(#[source] io::Error),
     /// The process could not be started.
-    #[error("could not start `{program}`: {reason}")]
+    #[error("could not start the {role} `{program}`: {reason}")]
     Spawn {
-        /// The first word of the command line: the binary, or the wrapper's.
+        /// "binary", or "wrapper" if there is one.
+        role: &'static str,
+        /// The first word of the command line.
         program: String,
         /// What is wrong with it, as far as can be told.
         reason: String,

@@ -309,10 +309,10 @@ async fn abandon(
 /// What is wrong with a program that could not be started, as far as looking at it tells.
 fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io::Error) -> LaunchErrorKind {
     let program = command_line.program();
-    let role = if config.wrapper.is_empty() { "the binary" } else { "the wrapper" };
+    let role = if config.wrapper.is_empty() { "binary" } else { "wrapper" };
     let reason = match &config.working_folder {
         Some(folder) if !folder.is_dir() => format!("the working folder `{}` is no folder", folder.display()),
-        _ => program::what_is_wrong(program.as_ref(), role, &source),
+        _ => program::what_is_wrong(program.as_ref(), &source),
     };
-    LaunchErrorKind::Spawn { program: program.to_string_lossy().into_owned(), reason, source }
+    LaunchErrorKind::Spawn { role, program: program.to_string_lossy().into_owned(), reason, source }
 }

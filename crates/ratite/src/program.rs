@@ -7,14 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// What is wrong with `program`, which plays the role `role` ("the binary") and could not be started because of
-/// `source`.
-pub(crate) fn what_is_wrong(program: &Path, role: &str, source: &io::Error) -> String {
+/// What is wrong with `program`, which could not be started because of `source`.
+pub(crate) fn what_is_wrong(program: &Path, source: &io::Error) -> String {
     match find(program) {
-        None if program.as_os_str().as_encoded_bytes().contains(&b'/') => {
-            format!("there is no file at the path of {role}")
-        }
-        None => format!("no folder in PATH has {role}"),
+        None if program.as_os_str().as_encoded_bytes().contains(&b'/') => "there is no such file".into(),
+        None => "no folder in PATH has it".into(),
         Some(path) => what_is_wrong_at(&path, source),
     }
 }
