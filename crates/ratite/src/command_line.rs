@@ -13,10 +13,19 @@ use crate::config::ConsoleConfig;
 use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Place;
+use crate::masking::masked;
 
-/// The words that start a machine. Displays as one line that a shell understands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The words that start a machine. Displays as one line that a shell understands, with secrets masked (`data=***` of a
+/// `secret` object, `password=***`); [`CommandLine::words`] has them as they are.
+#[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine(Vec<OsString>);
+
+impl fmt::Debug for CommandLine {
+    /// The same as its display: an error that is printed for debugging must not tell secrets either.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CommandLine").field(&format_args!("{self}")).finish()
+    }
+}
 
 impl CommandLine {
     /// The words, the program first.
@@ -50,7 +59,8 @@ impl fmt::Display for CommandLine {
 fn quoted(word: &OsStr) -> String {
     match word.to_str() {
         Some(text) if !text.contains(|c: char| c.is_control()) => {
-            shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())
+            let text = masked(text);
+            shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
         }
         _ => format!("$'{}'", word.as_bytes().escape_ascii()),
     }
@@ -298,6 +308,16 @@ mod tests {
         let shown = line.to_string();
         assert!(shown.contains(r"$'socket,id=mon,path=/mo,,n\xff'"), "{shown}");
         assert!(shown.ends_with(r"-machine 'a,,b' $'\xfe\'\n'"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_displayed_holds_no_secret() {
+        let config = MachineConfig::new("q").args(["-object", "secret,id=s,data=hunter2"]);
+
+        let line = render(&config, &ChildEnds::default());
+
+        assert!(line.to_string().ends_with("-object 'secret,id=s,data=***'"), "{line}");
+        assert_eq!(line.words().last().unwrap(), "secret,id=s,data=hunter2");
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::exit::Tail;
 use crate::history::History;
 use crate::history::Match;
 use crate::pattern::Pattern;
+use crate::pattern::SearchError;
 use crate::runtime::background;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream.
@@ -103,12 +104,12 @@ pub enum ConsoleError {
     #[error("could not write to the console")]
     Write(#[source] io::Error),
     /// The pattern cannot be searched.
-    #[error("could not search the console for {pattern}: {reason}")]
-    Pattern {
+    #[error("could not search the console for {pattern}")]
+    Search {
         /// The pattern.
         pattern: String,
         /// Why not.
-        reason: String,
+        source: SearchError,
     },
 }
 
@@ -231,7 +232,7 @@ impl Console {
         let mut cursor = self.shared.lock().history.begin(&pattern);
         self.wait(limit, format!("{pattern} on the console"), |state| {
             let end = state.history.search(&pattern, &mut cursor);
-            let end = end.map_err(|reason| ConsoleError::Pattern { pattern: pattern.to_string(), reason })?;
+            let end = end.map_err(|source| ConsoleError::Search { pattern: pattern.to_string(), source })?;
             match end {
                 Some(end) => Ok(Some(state.history.take_match(&pattern, end))),
                 None if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),

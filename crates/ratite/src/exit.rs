@@ -160,13 +160,19 @@ fn signal_name(number: i32) -> &'static str {
 }
 
 /// The last bytes of something longer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tail {
     /// The last bytes.
     pub bytes: Vec<u8>,
     /// How many came before them.
     pub omitted: u64,
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").field("text", &self.text()).field("omitted", &self.omitted).finish()
+    }
 }
 
 impl Tail {

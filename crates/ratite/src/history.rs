@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::exit::Tail;
 use crate::pattern::Pattern;
 use crate::pattern::Search;
+use crate::pattern::SearchError;
 
 /// The last bytes of a stream. Offsets count from the stream's beginning.
 #[derive(Debug)]
@@ -110,7 +111,7 @@ impl History {
     ///
     /// # Errors
     /// What the search gave up on.
-    pub(crate) fn search(&self, pattern: &Pattern, cursor: &mut Cursor) -> Result<Option<u64>, String> {
+    pub(crate) fn search(&self, pattern: &Pattern, cursor: &mut Cursor) -> Result<Option<u64>, SearchError> {
         // Somebody else has read on, or bytes went before they were searched: a match must not begin in what is gone.
         if cursor.read != self.read || cursor.seen < self.forgotten {
             *cursor = self.begin(pattern);

@@ -39,6 +39,11 @@ pub struct BadPattern {
     reason: String,
 }
 
+/// Why a search had to be given up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("could not search on: {0}")]
+pub struct SearchError(String);
+
 impl Pattern {
     /// The exact text.
     ///
@@ -75,7 +80,9 @@ impl Pattern {
         Ok(Self(Arc::new(Compiled { text, dfa, regex })))
     }
 
-    pub(crate) fn search(&self) -> Search {
+    /// Begins a search in a stream.
+    #[must_use]
+    pub fn search(&self) -> Search {
         let cache = self.0.dfa.create_cache();
         Search { pattern: self.clone(), cache, state: None }
     }
@@ -148,8 +155,16 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// A search under way: it has seen some of the stream and waits for more.
-pub(crate) struct Search {
+/// A search under way: it has seen some of a stream and waits for more.
+///
+/// ```
+/// let pattern = ratite::Pattern::literal("login:");
+/// let mut search = pattern.search();
+/// assert_eq!(search.feed(b"host lo")?, None);
+/// assert_eq!(search.feed(b"gin: ")?, Some(4));
+/// # Ok::<(), ratite::SearchError>(())
+/// ```
+pub struct Search {
     pattern: Pattern,
     cache: Cache,
     state: Option<LazyStateID>,
@@ -158,28 +173,33 @@ pub(crate) struct Search {
 impl Search {
     /// Looks at the next bytes of the stream; the offset in `bytes` behind the byte that completes a match.
     ///
+    /// After a match the search is over: begin another.
+    ///
     /// # Errors
-    /// What the automaton gave up on.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
+    /// [`SearchError`] when the automaton gives up on these bytes.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, SearchError> {
         let dfa = &self.pattern.0.dfa;
         let mut state = match self.state {
             Some(state) => state,
             None => dfa
                 .start_state_forward(&mut self.cache, &Input::new(b"").anchored(Anchored::No))
-                .map_err(|error| error.to_string())?,
+                .map_err(|error| SearchError(error.to_string()))?,
         };
         for (at, byte) in bytes.iter().enumerate() {
-            state = dfa.next_state(&mut self.cache, state, *byte).map_err(|error| error.to_string())?;
+            state = dfa
+                .next_state(&mut self.cache, state, *byte)
+                .map_err(|error| SearchError(error.to_string()))?;
             // The automaton tells a match one byte late: this one is behind the match.
             if state.is_match() {
                 return Ok(Some(at));
             }
             if state.is_quit() {
-                return Err("the pattern cannot be searched in these bytes".into());
+                return Err(SearchError("the pattern cannot be searched in these bytes".into()));
             }
         }
         self.state = Some(state);
-        let end = dfa.next_eoi_state(&mut self.cache, state).map_err(|error| error.to_string())?;
+        let end =
+            dfa.next_eoi_state(&mut self.cache, state).map_err(|error| SearchError(error.to_string()))?;
         Ok(end.is_match().then_some(bytes.len()))
     }
 }
