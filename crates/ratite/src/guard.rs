@@ -20,6 +20,9 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use command_fds::CommandFdExt;
+
+use crate::inherit;
 use crate::procfs::start_time;
 
 /// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
@@ -96,7 +99,13 @@ impl Guard {
     /// Starts the guard for what carries `mark`.
     fn start(mark: &OwnerMark) -> io::Result<Self> {
         let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
-        let process = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        // It must not hold open what the program's end is to close.
+        let strays = inherit::exactly(Vec::new())?;
+        if !strays.is_empty() {
+            command.fd_mappings(strays).map_err(io::Error::other)?;
+        }
+        let process = command
             .args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX])
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

@@ -156,11 +156,13 @@ fn sweep_aside(base: PathBuf) {
 fn make_log(config: &MachineConfig, number: u64, workdir: &Workdir) -> Result<Log, LaunchError> {
     let folder = config.log_folder.as_deref().unwrap_or(workdir.path());
     let fault = |source| LaunchError::new(LaunchErrorKind::Log { folder: folder.to_owned(), source });
+    // Absolute: the current folder may be another one when the path is asked for.
+    let folder = std::path::absolute(folder).map_err(fault)?;
     if config.log_folder.is_some() {
-        std::fs::create_dir_all(folder).map_err(fault)?;
+        std::fs::create_dir_all(&folder).map_err(fault)?;
     }
     let name = config.name.clone().unwrap_or_else(|| default_name(number, workdir));
-    Log::create(folder, &name).map_err(fault)
+    Log::create(&folder, &name).map_err(fault)
 }
 
 /// A name that no other machine has: the work folder's random letters are in it.

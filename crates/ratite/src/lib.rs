@@ -14,6 +14,7 @@ mod exit;
 mod guard;
 pub mod guest;
 mod history;
+mod inherit;
 mod launch;
 mod machine;
 mod masking;

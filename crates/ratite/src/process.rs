@@ -25,7 +25,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use command_fds::CommandFdExt;
-use command_fds::FdMapping;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -35,7 +34,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::exit::ProcessExit;
-use crate::procfs::inheritable;
+use crate::inherit;
 use crate::procfs::marked;
 
 /// What to start, ready for the kernel.
@@ -208,7 +207,7 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     if own_group {
         command.process_group(0);
     }
-    command.fd_mappings(mappings(fds)?).map_err(io::Error::other)?;
+    command.fd_mappings(inherit::exactly(fds)?).map_err(io::Error::other)?;
     // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     let started = Instant::now();
@@ -219,21 +218,6 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     let (orders, inbox) = mpsc::unbounded_channel();
     tokio::spawn(supervise(owned, pidfd, started, inbox, publish, estate));
     Ok(Process { pid, started, state, orders })
-}
-
-/// What the child is to have, and `/dev/null` under every number at which it would inherit something else.
-///
-/// Everything of ratite's is close-on-exec, but the program may hold descriptors that are not, and closing them in the
-/// child would take `unsafe`. One that another thread opens between this look and the fork still slips through.
-fn mappings(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Vec<FdMapping>> {
-    let mut mappings: Vec<FdMapping> =
-        fds.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-    for number in inheritable()? {
-        if mappings.iter().all(|mapping| mapping.child_fd != number) {
-            mappings.push(FdMapping { parent_fd: File::open("/dev/null")?.into(), child_fd: number });
-        }
-    }
-    Ok(mappings)
 }
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).

@@ -1,0 +1,26 @@
+//! Which descriptors a child gets: those that are meant for it, and nothing of value besides.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+
+use command_fds::FdMapping;
+
+use crate::procfs::inheritable;
+
+/// What the child is to have, by its number there, and `/dev/null` under every number at which it would inherit something
+/// else.
+///
+/// Everything of ratite's is close-on-exec, but the program may hold descriptors that are not, and closing them in the
+/// child would take `unsafe`. One that another thread opens between this look and the fork still slips through.
+pub(crate) fn exactly(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Vec<FdMapping>> {
+    let mut mappings: Vec<FdMapping> =
+        fds.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    for number in inheritable()? {
+        if mappings.iter().all(|mapping| mapping.child_fd != number) {
+            mappings.push(FdMapping { parent_fd: File::open("/dev/null")?.into(), child_fd: number });
+        }
+    }
+    Ok(mappings)
+}
