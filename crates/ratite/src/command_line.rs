@@ -72,6 +72,8 @@ pub(crate) struct ChildEnds {
     pub(crate) monitor: Option<MonitorEnd>,
     pub(crate) console: Option<RawFd>,
     pub(crate) qtest: Option<RawFd>,
+    /// Whether QEMU itself is to end with its parent: the wrapper.
+    pub(crate) exit_with_parent: bool,
     /// The numbers of [`MachineConfig::fd`]'s descriptors, in their order.
     pub(crate) passed: Vec<RawFd>,
 }
@@ -111,6 +113,9 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     push_extra_monitors(&mut words, &config.extra_monitors);
     for (passed, number) in config.fds.iter().zip(&ends.passed) {
         push_fd(&mut words, &passed.place, *number);
+    }
+    if ends.exit_with_parent {
+        words.extend(["-run-with", "exit-with-parent=on"].map(OsString::from));
     }
     if let Some(fd) = ends.qtest {
         words.extend(["-chardev".into(), format!("socket,id=qtest,fd={fd}").into()]);
@@ -240,6 +245,7 @@ mod tests {
             monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
             console: Some(4),
             qtest: Some(5),
+            exit_with_parent: true,
             passed: vec![6, 10],
         };
 
@@ -277,6 +283,8 @@ mod tests {
             "chardev=mon-1,mode=control",
             "-add-fd",
             "fd=6,set=2,opaque=a,,b,x=y",
+            "-run-with",
+            "exit-with-parent=on",
             "-chardev",
             "socket,id=qtest,fd=5",
             "-qtest",

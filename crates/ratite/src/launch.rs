@@ -32,6 +32,7 @@ use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
 use crate::guard;
+use crate::probe;
 use crate::process::Process;
 use crate::process::Spawn;
 use crate::procfs;
@@ -66,6 +67,9 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
             OpenError::System(error) => LaunchErrorKind::Channel(error),
         })
     })?;
+    // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
+    channels.ends.exit_with_parent =
+        !config.wrapper.is_empty() && probe::exits_with_parent(&config.binary, workdir.path()).await;
     let command_line = command_line::render(config, &channels.ends);
     let work_folder = workdir.path().to_owned();
 

@@ -19,6 +19,7 @@ mod launch;
 mod machine;
 mod masking;
 mod pattern;
+mod probe;
 mod process;
 mod procfs;
 mod program;
@@ -58,3 +59,27 @@ pub use qtest::Qtest;
 pub use qtest::QtestError;
 pub use ratite_qmp as qmp;
 pub use workdir::Log;
+
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/launching.md")]
+    struct Launching;
+
+    #[doc = include_str!("../../../docs/guide/commands.md")]
+    struct Commands;
+
+    #[doc = include_str!("../../../docs/guide/events.md")]
+    struct Events;
+
+    #[doc = include_str!("../../../docs/guide/consoles.md")]
+    struct Consoles;
+
+    #[doc = include_str!("../../../docs/guide/ending.md")]
+    struct Ending;
+
+    #[doc = include_str!("../../../docs/guide/blocking.md")]
+    struct Blocking;
+
+    #[doc = include_str!("../../../docs/guide/qtest.md")]
+    struct Qtest;
+}

@@ -17,7 +17,7 @@ pub(crate) fn what_is_wrong(program: &Path, source: &io::Error) -> String {
 }
 
 /// Where the system finds a program.
-fn find(program: &Path) -> Option<PathBuf> {
+pub(crate) fn find(program: &Path) -> Option<PathBuf> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return program.exists().then(|| program.to_owned());
     }

@@ -1,0 +1,84 @@
+//! Asks a QEMU binary what it can do, before it is started for good.
+//!
+//! Answers are kept for as long as the program runs and the file stays the same.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use ratite_qmp::within;
+
+use crate::process::Process;
+use crate::process::Spawn;
+use crate::program;
+
+/// How long a binary may take to print its help.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether `binary` has `-run-with exit-with-parent=on` (QEMU 10.2 and later), by which QEMU ends with its parent.
+///
+/// A binary that cannot be asked has not.
+pub(crate) async fn exits_with_parent(binary: &OsStr, scratch: &Path) -> bool {
+    static KNOWN: Mutex<Option<HashMap<Identity, bool>>> = Mutex::new(None);
+    let Some(identity) = program::find(binary.as_ref()).and_then(Identity::of) else { return false };
+    let known =
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&identity).copied();
+    if let Some(known) = known {
+        return known;
+    }
+    let answer = match help(&identity.path, scratch).await {
+        Ok(help) => memchr::memmem::find(&help, b"exit-with-parent").is_some(),
+        Err(error) => {
+            tracing::debug!(%error, binary = %identity.path.display(), "could not ask a binary for its help");
+            false
+        }
+    };
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(identity, answer);
+    answer
+}
+
+/// A file as it is now: another one at the same path, or a newer one, is another identity.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(path: PathBuf) -> Option<Self> {
+        let metadata = std::fs::metadata(&path).ok()?;
+        let changed = (metadata.mtime(), metadata.mtime_nsec());
+        Some(Self { path, device: metadata.dev(), inode: metadata.ino(), changed })
+    }
+}
+
+/// What `binary -help` prints.
+async fn help(binary: &Path, scratch: &Path) -> io::Result<Vec<u8>> {
+    let path = scratch.join("help.txt");
+    let spawn = Spawn {
+        program: binary.into(),
+        arguments: vec!["-help".into()],
+        environment: Vec::new(),
+        working_folder: None,
+        output: File::create_new(&path)?,
+        fds: Vec::new(),
+        own_group: true,
+        mark: None,
+        estate: Box::new(()),
+    };
+    let process = Process::spawn(spawn).await?;
+    // One that hangs is killed when its handle drops.
+    within(LIMIT, "help", process.wait()).await.map_err(io::Error::other)?;
+    let help = std::fs::read(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(help)
+}
