@@ -9,7 +9,6 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use ratite_qmp::Client;
@@ -50,6 +49,9 @@ const LAST_WORDS: usize = 8 << 10;
 
 /// How long a process whose monitor has closed is waited for: it is about to exit, and its status says more.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
+
+/// How long a process that the kernel is already ending may take for it.
+const END: Duration = Duration::from_secs(10);
 
 /// Starts QEMU and returns once its monitor answers.
 ///
@@ -199,7 +201,6 @@ async fn connect_all(
     channels: Channels,
 ) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
     let limit = config.timeouts.connect;
-    let deadline = Instant::now().checked_add(limit);
     let ready = async {
         let qtest = match channels.qtest {
             Some(stream) => {
@@ -219,15 +220,21 @@ async fn connect_all(
     };
     match outcome {
         // A monitor that closes mostly belongs to a process that is about to end, and that says more.
-        Err(Fault::Qmp(error)) if is_closed(&error) => {
-            let left = deadline.map_or(EXIT_AFTER_CLOSE, |at| at.saturating_duration_since(Instant::now()));
-            match within(left.min(EXIT_AFTER_CLOSE), "exit", process.wait()).await {
-                Ok(_) => Err(Fault::Exited),
-                Err(_) => Err(Fault::Qmp(error)),
-            }
-        }
+        Err(Fault::Qmp(error)) if is_closed(&error) => match ends_now(process).await {
+            true => Err(Fault::Exited),
+            false => Err(Fault::Qmp(error)),
+        },
         other => other,
     }
+}
+
+/// Whether a process whose monitor has just closed is on its way out.
+async fn ends_now(process: &Process) -> bool {
+    if within(EXIT_AFTER_CLOSE, "exit", process.wait()).await.is_ok() {
+        return true;
+    }
+    // The kernel closes a process's descriptors while it ends, which may take its time on a busy machine.
+    procfs::is_ending(process.pid()) && within(END, "exit", process.wait()).await.is_ok()
 }
 
 fn is_closed(error: &ratite_qmp::Error) -> bool {

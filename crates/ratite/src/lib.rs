@@ -82,4 +82,7 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/qtest.md")]
     struct Qtest;
+
+    #[doc = include_str!("../../../docs/guide/coming-from-qemu-machine.md")]
+    struct ComingFromQemuMachine;
 }

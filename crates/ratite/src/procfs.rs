@@ -17,6 +17,13 @@ pub(crate) fn parent_of(pid: u32) -> io::Result<u64> {
     stat_field(pid, 4)
 }
 
+/// Whether the kernel is ending a process: it runs no more code of its own, but is not a zombie yet, or just one.
+pub(crate) fn is_ending(pid: u32) -> bool {
+    /// PF_EXITING of the kernel's sched.h, in field 9.
+    const EXITING: u64 = 0x4;
+    stat_field(pid, 9).is_ok_and(|flags| flags & EXITING != 0)
+}
+
 /// A numeric field of proc_pid_stat(5), counted from 1 as there.
 fn stat_field(pid: u32, number: usize) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -68,5 +75,6 @@ mod tests {
         assert_eq!(start_time(pid).unwrap(), start_time(pid).unwrap());
         assert_eq!(parent_of(pid).unwrap(), u64::from(std::os::unix::process::parent_id()));
         assert!(start_time(u32::MAX).is_err());
+        assert!(!is_ending(pid));
     }
 }
