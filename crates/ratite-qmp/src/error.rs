@@ -168,12 +168,12 @@ pub enum ListenError {
         dropped: u64,
     },
     /// No event came in time.
-    #[error("{source}{}", lag(*dropped))]
+    #[error("{wait}{}", lag(*dropped))]
     TimedOut {
         /// How many events this listener has dropped unread; the one waited for may have been among them.
         dropped: u64,
-        /// What was waited for.
-        source: TimedOut,
+        /// What was waited for, and how long.
+        wait: TimedOut,
     },
     /// The connection ended, and all that it brought was read.
     #[error("the connection ended")]

@@ -96,7 +96,14 @@ impl Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Event").field(&excerpt(self.0.text.as_bytes())).finish()
+        f.debug_tuple("Event").field(&format_args!("{}", excerpt(self.0.text.as_bytes()))).finish()
+    }
+}
+
+impl fmt::Display for Event {
+    /// The whole message as it arrived.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
     }
 }
 

@@ -52,10 +52,16 @@ impl EventFilter {
         Self { alternatives: Vec::new() }
     }
 
-    /// Also asks that the event's `data` has `subset`.
+    /// Also asks that the event's `data` has `subset`; what was asked of other members before stays.
     #[must_use]
-    pub fn data(self, subset: Value) -> Self {
-        self.matching(Value::Object(Map::from_iter([("data".to_owned(), subset)])))
+    pub fn data(mut self, subset: Value) -> Self {
+        for wanted in &mut self.alternatives {
+            match &mut wanted.subset {
+                Some(Value::Object(whole)) => drop(whole.insert("data".into(), subset.clone())),
+                other => *other = Some(Value::Object(Map::from_iter([("data".to_owned(), subset.clone())]))),
+            }
+        }
+        self
     }
 
     /// Also asks that the whole event (`event`, `data`, `timestamp`) has `subset`; replaces an earlier subset.
@@ -78,6 +84,16 @@ impl EventFilter {
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         self.alternatives.iter().any(|wanted| wanted.matches(event))
+    }
+
+    /// Whether an event that is given as a value is wanted: an object with `event` and perhaps `data`.
+    #[doc(alias = "event_match")]
+    #[must_use]
+    pub fn matches_value(&self, event: &Value) -> bool {
+        self.alternatives.iter().any(|wanted| {
+            wanted.name.as_ref().is_none_or(|name| event["event"] == **name)
+                && wanted.subset.as_ref().is_none_or(|subset| subset.is_null() || has_subset(event, subset))
+        })
     }
 
     /// A noun phrase for errors: "event `RESUME`".
@@ -209,6 +225,14 @@ mod tests {
         assert!(!filter.matches(&event(&json!({"event": "A", "data": {"x": 2}}))));
         assert!(!filter.matches(&event(&json!({"event": "C", "data": {"x": 1}}))));
         assert_eq!(filter.describe(), "event `A` matching {\"data\":{\"x\":1}} or `B`");
+    }
+
+    #[test]
+    fn data_is_asked_for_besides_what_was_asked_before() {
+        let filter = EventFilter::any().matching(json!({"timestamp": {"seconds": 1}})).data(json!({"x": 1}));
+
+        assert!(filter.matches_value(&json!({"event": "A", "timestamp": {"seconds": 1}, "data": {"x": 1}})));
+        assert!(!filter.matches_value(&json!({"event": "A", "timestamp": {"seconds": 2}, "data": {"x": 1}})));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::ser::Serializer;
 
 use crate::finite::FiniteOnly;
 use crate::malformed::Malformed;
+use crate::malformed::excerpt;
 
 /// How deep a message may be nested when nothing else is said; QEMU's own parser stops at 1024.
 pub(crate) const DEFAULT_DEPTH: usize = 2048;
@@ -20,7 +21,9 @@ pub(crate) fn from_text<T: DeserializeOwned>(text: &str, depth_limit: usize) -> 
     // serde_json's own guard stops at 128 levels; only what is deeper pays for the second, stack-growing attempt.
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
-        Err(error) if error.is_data() => Err(Malformed::shape(text, error.to_string())),
+        Err(error) if error.is_data() => {
+            Err(Malformed::UnexpectedType { reason: error.to_string(), excerpt: excerpt(text.as_bytes()) })
+        }
         Err(error) => {
             let depth = depth_of(text);
             if depth < 128 {

@@ -80,6 +80,7 @@ pub use options::Options;
 pub use reply::Reply;
 pub use server::PeerCredentials;
 pub use server::Server;
+pub use server::SocketFile;
 pub use socket::Socket;
 pub use transcript::Direction;
 pub use transcript::Transcript;

@@ -158,7 +158,7 @@ impl Listener {
         match within(limit, "", search).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                Err(ListenError::TimedOut { dropped: self.dropped(), source: TimedOut::new(what(), limit) })
+                Err(ListenError::TimedOut { dropped: self.dropped(), wait: TimedOut::new(what(), limit) })
             }
         }
     }

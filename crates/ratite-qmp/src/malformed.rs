@@ -33,6 +33,14 @@ pub enum Malformed {
         /// The message's beginning, escaped.
         excerpt: String,
     },
+    /// It is QMP, but the value in it is not of the type that was asked for.
+    #[error("the value is not of the type asked for, {reason}: `{excerpt}`")]
+    UnexpectedType {
+        /// What is wrong with it.
+        reason: String,
+        /// The value's beginning, escaped.
+        excerpt: String,
+    },
     /// It is longer than the limit.
     #[error("a message is longer than the limit of {limit} bytes")]
     TooLong {

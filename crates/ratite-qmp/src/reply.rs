@@ -119,7 +119,14 @@ impl Reply {
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Reply").field(&excerpt(self.text.as_bytes())).finish()
+        f.debug_tuple("Reply").field(&format_args!("{}", excerpt(self.text.as_bytes()))).finish()
+    }
+}
+
+impl fmt::Display for Reply {
+    /// The whole message as it arrived.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +39,7 @@ pub struct Server {
 
 #[derive(Debug)]
 enum Sockets {
-    Unix(UnixListener, #[expect(dead_code, reason = "removes the socket file when dropped")] BoundFile),
+    Unix(UnixListener, SocketFile),
     Tcp(Vec<TcpListener>),
 }
 
@@ -107,6 +108,22 @@ impl Server {
             .map_err(|source: io::Error| Error::Connect { address: self.address.clone(), source })
     }
 
+    /// The listening socket itself, to be handed to somebody else, and the file that is to be removed after it.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] for an address with several sockets.
+    pub fn into_parts(self) -> Result<(OwnedFd, Option<SocketFile>), Error> {
+        let address = self.address;
+        let fault = |source| Error::Bind { address, reason: "it is not one socket".into(), source };
+        match self.sockets {
+            Sockets::Unix(listener, file) => Ok((listener.into_std().map_err(fault)?.into(), Some(file))),
+            Sockets::Tcp(mut listeners) => match (listeners.pop(), listeners.is_empty()) {
+                (Some(listener), true) => Ok((listener.into_std().map_err(fault)?.into(), None)),
+                _ => Err(fault(io::ErrorKind::Unsupported.into())),
+            },
+        }
+    }
+
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<PeerCredentials>)>> {
         match &self.sockets {
             Sockets::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
@@ -163,7 +180,7 @@ async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
         rustix::io::Errno::ADDRINUSE => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),
         other => other.into(),
     })?;
-    let file = BoundFile::at(&path)?;
+    let file = SocketFile::at(&path)?;
     // Before `listen`, so that nobody can connect while the mode is still what the umask made of it.
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
     rustix::net::listen(&socket, 8)?;
@@ -213,15 +230,17 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Server, Refusal> {
     Ok(Server { address: Address::tcp(host, port), sockets: Sockets::Tcp(listeners) })
 }
 
-/// A socket file that we made, told from a later one at the same path by its device and inode.
+/// The file of a socket that ratite made; removed on drop, if it is still that very file.
+///
+/// A file that somebody has put in its place since is told by its device and inode, and left alone.
 #[derive(Debug)]
-struct BoundFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl BoundFile {
+impl SocketFile {
     fn at(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::symlink_metadata(path)?;
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
@@ -234,7 +253,7 @@ impl BoundFile {
     }
 }
 
-impl Drop for BoundFile {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_still_there()
             && let Err(error) = std::fs::remove_file(&self.path)

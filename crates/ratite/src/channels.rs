@@ -9,9 +9,11 @@ use std::os::unix::net::UnixStream;
 
 use ratite_qmp::Address;
 use ratite_qmp::Server;
+use ratite_qmp::SocketFile;
 
 use crate::command_line::ChildEnds;
 use crate::command_line::MonitorEnd;
+use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Monitor;
 use crate::config::Place;
@@ -22,6 +24,8 @@ pub(crate) struct Channels {
     pub(crate) monitor: MonitorChannel,
     pub(crate) console: Option<UnixStream>,
     pub(crate) qtest: Option<UnixStream>,
+    /// The files of the sockets that the child serves; they go with the machine.
+    pub(crate) files: Vec<SocketFile>,
     /// Where the child finds its ends.
     pub(crate) ends: ChildEnds,
     /// The child's descriptors, by their number in the child.
@@ -85,6 +89,15 @@ impl Channels {
         } else {
             None
         };
+        let mut files = Vec::new();
+        for monitor in &config.extra_monitors {
+            let (ExtraMonitor::Qmp(path) | ExtraMonitor::Human(path)) = monitor else { continue };
+            let (socket, file) = Server::bind(&Address::unix(path)).await?.into_parts()?;
+            files.extend(file);
+            let number = numbers.next();
+            ends.extra_monitors.push(number);
+            theirs.push((number, socket));
+        }
         for passed in &config.fds {
             let number = match passed.place {
                 Place::Number(number) => number,
@@ -93,7 +106,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self { monitor, console, qtest, ends, theirs })
+        Ok(Self { monitor, console, qtest, files, ends, theirs })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The order is fixed and part of the interface: wrapper, binary, ratite's own arguments, the user's arguments last.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::config::ConsoleConfig;
 use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Place;
+use crate::masking::MASK;
 use crate::masking::masked;
 
 /// The words that start a machine. Displays as one line that a shell understands, with secrets masked (`data=***` of a
@@ -62,7 +64,11 @@ fn quoted(word: &OsStr) -> String {
             let text = masked(text);
             shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
         }
-        _ => format!("$'{}'", word.as_bytes().escape_ascii()),
+        // The mask is sought in what can be read of it; bytes that are no text are no secret that QEMU takes.
+        _ => match masked(&word.to_string_lossy()) {
+            Cow::Owned(masked) if masked.contains(MASK) => format!("$'{}'", masked.as_bytes().escape_ascii()),
+            _ => format!("$'{}'", word.as_bytes().escape_ascii()),
+        },
     }
 }
 
@@ -72,6 +78,8 @@ pub(crate) struct ChildEnds {
     pub(crate) monitor: Option<MonitorEnd>,
     pub(crate) console: Option<RawFd>,
     pub(crate) qtest: Option<RawFd>,
+    /// The listening sockets of the extra monitors that have one, in their order.
+    pub(crate) extra_monitors: Vec<RawFd>,
     /// Whether QEMU itself is to end with its parent: the wrapper.
     pub(crate) exit_with_parent: bool,
     /// The numbers of [`MachineConfig::fd`]'s descriptors, in their order.
@@ -110,7 +118,7 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
         push_console(&mut words, console, fd);
     }
     push_accelerators(&mut words, config);
-    push_extra_monitors(&mut words, &config.extra_monitors);
+    push_extra_monitors(&mut words, &config.extra_monitors, &ends.extra_monitors);
     for (passed, number) in config.fds.iter().zip(&ends.passed) {
         push_fd(&mut words, &passed.place, *number);
     }
@@ -149,20 +157,24 @@ fn push_accelerators(words: &mut Vec<OsString>, config: &MachineConfig) {
     }
 }
 
-fn push_extra_monitors(words: &mut Vec<OsString>, monitors: &[ExtraMonitor]) {
+fn push_extra_monitors(words: &mut Vec<OsString>, monitors: &[ExtraMonitor], sockets: &[RawFd]) {
+    let mut sockets = sockets.iter();
     for (number, monitor) in monitors.iter().enumerate() {
-        let (path, mode) = match monitor {
+        let mode = match monitor {
             ExtraMonitor::Null => {
                 words.extend(["-monitor", "null"].map(OsString::from));
                 continue;
             }
-            ExtraMonitor::Qmp(path) => (path, "control"),
-            ExtraMonitor::Human(path) => (path, "readline"),
+            ExtraMonitor::Qmp(_) => "control",
+            ExtraMonitor::Human(_) => "readline",
         };
-        let mut chardev = option(&format!("socket,id=mon-{number},server=on,wait=off"));
-        push_value(&mut chardev, "path", path.as_os_str());
-        words.extend(["-chardev".into(), chardev]);
-        words.extend(["-mon".into(), format!("chardev=mon-{number},mode={mode}").into()]);
+        let Some(fd) = sockets.next() else { continue };
+        words.extend([
+            "-chardev".into(),
+            format!("socket,id=mon-{number},fd={fd},server=on,wait=off").into(),
+            "-mon".into(),
+            format!("chardev=mon-{number},mode={mode}").into(),
+        ]);
     }
 }
 
@@ -245,6 +257,7 @@ mod tests {
             monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
             console: Some(4),
             qtest: Some(5),
+            extra_monitors: vec![7],
             exit_with_parent: true,
             passed: vec![6, 10],
         };
@@ -278,7 +291,7 @@ mod tests {
             "-monitor",
             "null",
             "-chardev",
-            "socket,id=mon-1,server=on,wait=off,path=/run/q",
+            "socket,id=mon-1,fd=7,server=on,wait=off",
             "-mon",
             "chardev=mon-1,mode=control",
             "-add-fd",
@@ -320,12 +333,13 @@ mod tests {
 
     #[test]
     fn what_is_displayed_holds_no_secret() {
-        let config = MachineConfig::new("q").args(["-object", "secret,id=s,data=hunter2"]);
+        let config =
+            MachineConfig::new("q").args(["-object", "secret,id=s,data=hunter2", "password=hunter2\n"]);
 
         let line = render(&config, &ChildEnds::default());
 
-        assert!(line.to_string().ends_with("-object 'secret,id=s,data=***'"), "{line}");
-        assert_eq!(line.words().last().unwrap(), "secret,id=s,data=hunter2");
+        assert!(line.to_string().ends_with("-object 'secret,id=s,data=***' $'password=***'"), "{line}");
+        assert_eq!(line.words().last().unwrap(), "password=hunter2\n");
     }
 
     #[test]

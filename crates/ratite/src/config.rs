@@ -1,8 +1,9 @@
 //! What to run: plain data.
 //!
-//! A [`MachineConfig`] can be built, cloned, printed and compared without a runtime; nothing is opened or checked
+//! A [`MachineConfig`] can be built, cloned and printed without a runtime; nothing is opened or checked
 //! until [`MachineConfig::launch`].
 
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
@@ -35,7 +36,7 @@ pub struct MachineConfig {
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) keep_folder: bool,
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
-    pub(crate) working_folder: Option<PathBuf>,
+    pub(crate) working_folder: WorkingFolder,
     pub(crate) machine_type: Option<OsString>,
     pub(crate) accelerators: Vec<OsString>,
     pub(crate) monitor: Monitor,
@@ -45,6 +46,7 @@ pub struct MachineConfig {
     pub(crate) qtest: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) own_process_group: bool,
+    pub(crate) exit_with_parent: bool,
     pub(crate) transcript: Option<ratite_qmp::Transcript>,
 }
 
@@ -60,7 +62,7 @@ impl MachineConfig {
             log_folder: None,
             keep_folder: false,
             environment: Vec::new(),
-            working_folder: None,
+            working_folder: WorkingFolder::Callers,
             machine_type: None,
             accelerators: Vec::new(),
             monitor: Monitor::SocketPair,
@@ -70,6 +72,7 @@ impl MachineConfig {
             qtest: false,
             timeouts: Timeouts::default(),
             own_process_group: true,
+            exit_with_parent: true,
             transcript: None,
         }
     }
@@ -138,7 +141,14 @@ impl MachineConfig {
 
     /// QEMU's working folder; the caller's by default.
     pub fn working_folder(mut self, folder: impl AsRef<Path>) -> Self {
-        self.working_folder = Some(folder.as_ref().to_owned());
+        self.working_folder = WorkingFolder::At(folder.as_ref().to_owned());
+        self
+    }
+
+    /// Makes the work folder QEMU's working folder, so that arguments can name files in it by relative paths. A relative
+    /// path of the binary is looked up from there, too.
+    pub fn in_work_folder(mut self) -> Self {
+        self.working_folder = WorkingFolder::Work;
         self
     }
 
@@ -207,10 +217,44 @@ impl MachineConfig {
     }
 
     /// Leaves QEMU in the caller's process group, so that a terminal's Ctrl-C reaches it too; for a QEMU that itself
-    /// uses the terminal (`-serial mon:stdio`). Only QEMU is signalled then, not the children of a wrapper.
+    /// uses the terminal (`-serial mon:stdio`). Only the process that was started is signalled then; what a wrapper has
+    /// started is ended after it.
     pub fn in_callers_process_group(mut self) -> Self {
         self.own_process_group = false;
         self
+    }
+
+    /// Does not pass `-run-with exit-with-parent=on` to QEMU.
+    ///
+    /// Where there is a wrapper, ratite asks the binary (`-help`, once) whether it has that option, and uses it. That is
+    /// wrong where the wrapper runs another binary than the one at this path here: in a container, on another host.
+    pub fn without_exit_with_parent(mut self) -> Self {
+        self.exit_with_parent = false;
+        self
+    }
+
+    /// The binary, as it was given.
+    #[must_use]
+    pub fn binary(&self) -> &OsStr {
+        &self.binary
+    }
+
+    /// The arguments that were added.
+    #[must_use]
+    pub fn arguments(&self) -> &[OsString] {
+        &self.args
+    }
+
+    /// The arguments that were added, to be changed in place.
+    #[must_use]
+    pub fn arguments_mut(&mut self) -> &mut Vec<OsString> {
+        &mut self.args
+    }
+
+    /// Whether the binary is to be asked if it can end with its parent. What ratite itself starts ends with it anyway
+    /// (PR_SET_PDEATHSIG).
+    pub(crate) fn asks_exit_with_parent(&self) -> bool {
+        self.exit_with_parent && !self.wrapper.is_empty()
     }
 
     /// Shows every QMP message in both directions to `transcript`.
@@ -218,6 +262,14 @@ impl MachineConfig {
         self.transcript = Some(transcript);
         self
     }
+}
+
+/// Where QEMU runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkingFolder {
+    Callers,
+    Work,
+    At(PathBuf),
 }
 
 /// How QEMU's monitor is reached.
@@ -244,9 +296,10 @@ pub enum Monitor {
 pub enum ExtraMonitor {
     /// `-monitor null`: keeps QEMU from putting its human monitor anywhere.
     Null,
-    /// A QMP monitor that QEMU serves on a Unix socket at this path, for other programs.
+    /// A QMP monitor that QEMU serves on a Unix socket at this path, for other programs. ratite makes the socket (mode
+    /// 0600), refuses a path that is taken, and removes it with the machine.
     Qmp(PathBuf),
-    /// A human monitor that QEMU serves on a Unix socket at this path.
+    /// A human monitor that QEMU serves on a Unix socket at this path, made and removed in the same way.
     Human(PathBuf),
 }
 
@@ -276,7 +329,7 @@ impl PassedFd {
         Self { fd: Arc::new(fd.into()), place: Place::Set { set, opaque: None, options: None } }
     }
 
-    /// The free text that `query-fdsets` shows for a descriptor in a set.
+    /// The free text that `query-fdsets` shows; only a descriptor in a set has one.
     #[must_use]
     pub fn opaque(mut self, text: impl Into<OsString>) -> Self {
         if let Place::Set { opaque, .. } = &mut self.place {
@@ -285,7 +338,7 @@ impl PassedFd {
         self
     }
 
-    /// Further options of `-add-fd`, put behind the others as they are.
+    /// Further options of `-add-fd`, put behind the others as they are; only for a descriptor in a set.
     #[must_use]
     pub fn options(mut self, text: impl Into<OsString>) -> Self {
         if let Place::Set { options, .. } = &mut self.place {

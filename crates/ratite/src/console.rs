@@ -205,9 +205,17 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Lagged`] once after bytes were dropped.
     pub async fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        self.wait(limit, "output on the console", |state| match state.take_all()? {
-            nothing if nothing.is_empty() && !state.ended => Ok(None),
-            bytes => Ok(Some(bytes)),
+        self.read_at_most(usize::MAX, limit).await
+    }
+
+    /// The same, but takes at most `bytes` bytes; what follows stays for the next reader.
+    ///
+    /// # Errors
+    /// As [`Console::read`].
+    pub async fn read_at_most(&self, bytes: usize, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
+        self.wait(limit, "output on the console", |state| match state.take_at_most(bytes)? {
+            nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(None),
+            taken => Ok(Some(taken)),
         })
         .await
     }
@@ -217,13 +225,13 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::Lagged`] once after bytes were dropped.
     pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
-        self.shared.lock().take_all()
+        self.shared.lock().take_at_most(usize::MAX)
     }
 
     /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
     ///
     /// Looks first at what has arrived and was not read yet. Takes a literal (`"login:"`) or a [`Pattern`]. Cancelling
-    /// loses no byte. If bytes were dropped unread, the search goes on in what is left.
+    /// loses no byte. If bytes were dropped unread, the search goes on in what is left, and [`Match::dropped`] counts them.
     ///
     /// # Errors
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
@@ -400,9 +408,9 @@ impl State {
     }
 
     /// What is unread, if nothing before it was lost.
-    fn take_all(&mut self) -> Result<Vec<u8>, ConsoleError> {
+    fn take_at_most(&mut self, bytes: usize) -> Result<Vec<u8>, ConsoleError> {
         match self.history.take_lag() {
-            0 => Ok(self.history.take_all()),
+            0 => Ok(self.history.take_at_most(bytes)),
             dropped => Err(ConsoleError::Lagged { dropped }),
         }
     }

@@ -16,7 +16,9 @@ use crate::exit::ProcessExit;
 use crate::exit::Tail;
 
 /// Why a machine did not start. Nothing is left behind.
-#[derive(Debug)]
+///
+/// Its `Debug` is a report for people, with the causes, QEMU's last words and the command line, because that is what
+/// `unwrap` and a `main` that returns a `Result` show.
 pub struct LaunchError(Box<LaunchFailure>);
 
 #[derive(Debug)]
@@ -81,7 +83,7 @@ pub enum LaunchErrorKind {
     #[error("QEMU runs, but its monitor does not talk as it should")]
     Qmp(#[source] ratite_qmp::Error),
     /// The console could not be set up.
-    #[error("could not read the console")]
+    #[error("could not set up the console")]
     Console(#[source] io::Error),
 }
 
@@ -126,6 +128,27 @@ impl LaunchError {
     }
 }
 
+impl fmt::Debug for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  caused by: {error}")?;
+            cause = error.source();
+        }
+        for line in self.0.log.shortened(LAST_WORDS).text().lines() {
+            write!(f, "\n    | {line}")?;
+        }
+        match &self.0.command_line {
+            Some(command_line) => write!(f, "\n  command: {command_line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How much of QEMU's log a report shows.
+const LAST_WORDS: usize = 2 << 10;
+
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("could not launch the machine")
@@ -155,7 +178,7 @@ pub enum ShutdownErrorKind {
         /// The grace.
         grace: Duration,
     },
-    /// It ended with a status other than 0, or by a signal that ratite did not send.
+    /// It ended with a status other than 0, or by a signal that ratite did not send for it.
     #[error("QEMU {0} instead of ending cleanly")]
     Unclean(ProcessExit),
     /// It was not gone long after SIGKILL: the kernel holds it in an uninterruptible wait.

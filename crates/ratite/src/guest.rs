@@ -6,6 +6,7 @@
 //!
 //! Knows nothing of machines: it hands out bytes, or a descriptor that holds them.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::io::Write;
@@ -16,6 +17,10 @@ use rustix::fs::MemfdFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::SealFlags;
+
+use crate::config::ConsoleConfig;
+use crate::config::MachineConfig;
+use crate::config::PassedFd;
 
 /// The guest: one boot sector, which is the first and only sector of its disk.
 pub const BOOT_SECTOR: &[u8; 512] = include_bytes!("../guest/boot.bin");
@@ -60,6 +65,31 @@ pub fn boot_sector() -> io::Result<OwnedFd> {
     // asks for read-only. A fresh descriptor also has a position of its own, at the start.
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A machine of `qemu` that runs the guest, with a console, under TCG: nothing but what the guest needs, so that it is up
+/// soonest.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use ratite::guest;
+/// use std::time::Duration;
+///
+/// let machine = guest::machine("qemu-system-x86_64")?.launch().await?;
+/// let console = machine.console().expect("it has one");
+/// console.expect(guest::PROMPT, Duration::from_secs(10)).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`boot_sector`].
+pub fn machine(qemu: impl Into<OsString>) -> io::Result<MachineConfig> {
+    Ok(MachineConfig::new(qemu)
+        .accelerator("tcg")
+        .console(ConsoleConfig::serial())
+        .fd(PassedFd::in_set(boot_sector()?, 1))
+        .args(["-nodefaults", "-drive", "file=/dev/fdset/1,format=raw,if=floppy,readonly=on"]))
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub struct Match {
     pub matched: Vec<u8>,
     /// What the pattern's groups hold, from the first on; `None` for one that took no part.
     pub groups: Vec<Option<Vec<u8>>>,
+    /// How many bytes before `before` were dropped, because nobody read them in time.
+    pub dropped: u64,
 }
 
 impl Match {
@@ -86,20 +88,27 @@ impl History {
 
     /// Takes everything that is unread.
     pub(crate) fn take_all(&mut self) -> Vec<u8> {
-        self.take_to(self.end())
+        self.take_at_most(usize::MAX)
     }
 
     /// Takes what is unread up to the offset `end`, and tells where in it `pattern` matched.
     pub(crate) fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
+        let dropped = self.take_lag();
         let mut bytes = self.take_to(end);
         match pattern.locate(&bytes) {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
-                Match { before: bytes, matched, groups: located.groups }
+                Match { before: bytes, matched, groups: located.groups, dropped }
             }
             // The beginning of the match is forgotten already.
-            None => Match { before: Vec::new(), matched: bytes, groups: Vec::new() },
+            None => Match { before: Vec::new(), matched: bytes, groups: Vec::new(), dropped },
         }
+    }
+
+    /// Takes at most `limit` bytes of what is unread.
+    pub(crate) fn take_at_most(&mut self, limit: usize) -> Vec<u8> {
+        let unread = self.end() - self.first_unread();
+        self.take_to(self.first_unread() + unread.min(limit as u64))
     }
 
     /// Begins to search what is unread.
@@ -194,7 +203,8 @@ mod tests {
         history.record(b"ef");
 
         let end = history.search(&pattern, &mut cursor).unwrap().unwrap();
-        assert_eq!(history.take_match(&pattern, end).matched, b"cdef");
+        let found = history.take_match(&pattern, end);
+        assert_eq!((found.matched.as_slice(), found.dropped), (b"cdef".as_slice(), 2));
     }
 
     #[test]

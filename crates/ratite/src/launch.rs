@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -26,6 +27,8 @@ use crate::channels::OpenError;
 use crate::command_line;
 use crate::command_line::CommandLine;
 use crate::config::MachineConfig;
+use crate::config::Timeouts;
+use crate::config::WorkingFolder;
 use crate::console::Console;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
@@ -71,20 +74,21 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
     })?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
     channels.ends.exit_with_parent =
-        !config.wrapper.is_empty() && probe::exits_with_parent(&config.binary, workdir.path()).await;
+        config.asks_exit_with_parent() && probe::exits_with_parent(config, workdir.path()).await;
     let command_line = command_line::render(config, &channels.ends);
     let work_folder = workdir.path().to_owned();
 
     // What the child is to have moves into the spawn: our copies close with it.
     let fds = std::mem::take(&mut channels.theirs);
+    let files = std::mem::take(&mut channels.files);
     let (console, estate) = match channels.console.take() {
         Some(stream) => {
             let (console, pump) = pump(config, stream).map_err(|error| {
                 LaunchError::new(LaunchErrorKind::Console(error)).with_command_line(command_line.clone())
             })?;
-            (Some(console), Box::new((workdir, Some(pump))))
+            (Some(console), Box::new((workdir, files, Some(pump))))
         }
-        None => (None, Box::new((workdir, None))),
+        None => (None, Box::new((workdir, files, None))),
     };
     let mark = guard::machine_mark(&owner, number);
     let mut environment = config.environment.clone();
@@ -93,7 +97,7 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
         environment,
-        working_folder: config.working_folder.clone(),
+        working_folder: working_folder(config, &work_folder),
         output: log.writer().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
         fds,
         own_group: config.own_process_group,
@@ -123,7 +127,15 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
             asked: Mutex::new(None),
             exit: OnceCell::new(),
         }),
-        Err(fault) => Err(abandon(process, &log, command_line, config.timeouts.kill, fault).await),
+        Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
+    }
+}
+
+fn working_folder(config: &MachineConfig, work_folder: &Path) -> Option<PathBuf> {
+    match &config.working_folder {
+        WorkingFolder::Callers => None,
+        WorkingFolder::Work => Some(work_folder.to_owned()),
+        WorkingFolder::At(folder) => Some(folder.clone()),
     }
 }
 
@@ -296,12 +308,12 @@ async fn abandon(
     process: Process,
     log: &Log,
     command_line: CommandLine,
-    kill_limit: Duration,
+    timeouts: Timeouts,
     fault: Fault,
 ) -> LaunchError {
     process.kill();
     // If even SIGKILL does not end it, the launch error is still what the caller has to hear.
-    let exited = within(kill_limit, "end of the process", process.wait()).await.ok();
+    let exited = within(timeouts.kill, "end of the process", process.wait()).await.ok();
     let words = log.tail(LAST_WORDS).unwrap_or_else(|error| Tail {
         bytes: format!("(could not read the log: {error})").into_bytes(),
         omitted: 0,
@@ -312,7 +324,7 @@ async fn abandon(
     let status = exited.map(|exited| exited.status);
     let kind = match (fault, status) {
         (Fault::Exited, Some(status)) => LaunchErrorKind::Exited(status),
-        (Fault::Exited, None) | (Fault::TimedOut, _) => LaunchErrorKind::TimedOut { limit: kill_limit },
+        (Fault::Exited, None) | (Fault::TimedOut, _) => LaunchErrorKind::TimedOut { limit: timeouts.connect },
         (Fault::Qmp(error), _) => LaunchErrorKind::Qmp(error),
         (Fault::Channel(error), _) => LaunchErrorKind::Channel(error),
     };
@@ -324,7 +336,9 @@ fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io:
     let program = command_line.program();
     let role = if config.wrapper.is_empty() { "binary" } else { "wrapper" };
     let reason = match &config.working_folder {
-        Some(folder) if !folder.is_dir() => format!("the working folder `{}` is no folder", folder.display()),
+        WorkingFolder::At(folder) if !folder.is_dir() => {
+            format!("the working folder `{}` is no folder", folder.display())
+        }
         _ => program::what_is_wrong(program.as_ref(), &source),
     };
     LaunchErrorKind::Spawn { role, program: program.to_string_lossy().into_owned(), reason, source }

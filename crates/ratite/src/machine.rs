@@ -91,9 +91,10 @@ impl Machine {
         arguments: impl Serialize,
     ) -> Result<T, MachineError> {
         let client = self.qmp_client(|| format!("send `{name}`"))?;
+        let late = !self.is_running();
         match client.execute_as(name, arguments).await {
             Ok(value) => Ok(value),
-            Err(error) => Err(self.command_failed(name, error).await),
+            Err(error) => Err(self.command_failed(name, late, error).await),
         }
     }
 
@@ -106,9 +107,10 @@ impl Machine {
     pub async fn qmp(&self, command: Command) -> Result<Reply, MachineError> {
         let name = command.name().to_owned();
         let client = self.qmp_client(|| format!("send `{name}`"))?;
+        let late = !self.is_running();
         match client.send(command).await {
             Ok(reply) => Ok(reply),
-            Err(error) => Err(self.command_failed(&name, error).await),
+            Err(error) => Err(self.command_failed(&name, late, error).await),
         }
     }
 
@@ -176,7 +178,22 @@ impl Machine {
         }
     }
 
+    /// Takes the oldest event that was not taken yet, if there is one.
+    ///
+    /// # Errors
+    /// As [`Machine::next_event`], except that it never times out.
+    pub fn try_next_event(&self) -> Result<Option<Event>, MachineError> {
+        Ok(self.monitor(|| "look for events".into())?.events.try_next()?)
+    }
+
+    /// How many events were dropped because nobody took them in time, of the 16384 that are kept.
+    #[must_use]
+    pub fn dropped_events(&self) -> u64 {
+        self.running.monitor.as_ref().map_or(0, |monitor| monitor.events.dropped())
+    }
+
     /// Takes all events that have arrived and were not taken yet, oldest first. Works after the end, too.
+    /// [`Machine::dropped_events`] tells whether there were more.
     #[doc(alias = "get_qmp_events")]
     #[must_use]
     pub fn take_events(&self) -> Vec<Event> {
@@ -290,9 +307,13 @@ impl Machine {
         self.monitor(doing).map(|monitor| &monitor.client)
     }
 
-    async fn command_failed(&self, name: &str, error: ExecuteError) -> MachineError {
+    async fn command_failed(&self, name: &str, late: bool, error: ExecuteError) -> MachineError {
+        let doing = match late {
+            true => format!("before `{name}` was sent"),
+            false => format!("while `{name}` waited for its reply"),
+        };
         if error.is_disconnected()
-            && let Some(exited) = self.cause(&format!("while `{name}` waited for its reply")).await
+            && let Some(exited) = self.cause(&doing).await
         {
             return exited;
         }

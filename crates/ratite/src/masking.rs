@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 /// What stands where a secret was.
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// `word` without the secrets in it.
 pub(crate) fn masked(word: &str) -> Cow<'_, str> {

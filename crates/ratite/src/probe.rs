@@ -3,7 +3,6 @@
 //! Answers are kept for as long as the program runs and the file stays the same.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +14,7 @@ use std::time::Duration;
 
 use ratite_qmp::within;
 
+use crate::config::MachineConfig;
 use crate::process::Process;
 use crate::process::Spawn;
 use crate::program;
@@ -25,15 +25,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Whether `binary` has `-run-with exit-with-parent=on` (QEMU 10.2 and later), by which QEMU ends with its parent.
 ///
 /// A binary that cannot be asked has not.
-pub(crate) async fn exits_with_parent(binary: &OsStr, scratch: &Path) -> bool {
+pub(crate) async fn exits_with_parent(config: &MachineConfig, scratch: &Path) -> bool {
     static KNOWN: Mutex<Option<HashMap<Identity, bool>>> = Mutex::new(None);
-    let Some(identity) = program::find(binary.as_ref()).and_then(Identity::of) else { return false };
+    let Some(identity) = program::find(config.binary.as_ref()).and_then(Identity::of) else { return false };
     let known =
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&identity).copied();
     if let Some(known) = known {
         return known;
     }
-    let answer = match help(&identity.path, scratch).await {
+    let answer = match help(&identity.path, scratch, config.timeouts.connect.min(LIMIT)).await {
         Ok(help) => memchr::memmem::find(&help, b"exit-with-parent").is_some(),
         Err(error) => {
             tracing::debug!(%error, binary = %identity.path.display(), "could not ask a binary for its help");
@@ -62,7 +62,7 @@ impl Identity {
 }
 
 /// What `binary -help` prints.
-async fn help(binary: &Path, scratch: &Path) -> io::Result<Vec<u8>> {
+async fn help(binary: &Path, scratch: &Path, limit: Duration) -> io::Result<Vec<u8>> {
     let path = scratch.join("help.txt");
     let spawn = Spawn {
         program: binary.into(),
@@ -77,7 +77,7 @@ async fn help(binary: &Path, scratch: &Path) -> io::Result<Vec<u8>> {
     };
     let process = Process::spawn(spawn).await?;
     // One that hangs is killed when its handle drops.
-    within(LIMIT, "help", process.wait()).await.map_err(io::Error::other)?;
+    within(limit, "help", process.wait()).await.map_err(io::Error::other)?;
     let help = std::fs::read(&path)?;
     std::fs::remove_file(&path)?;
     Ok(help)

@@ -35,9 +35,11 @@ const STREAM_END: Duration = Duration::from_secs(1);
 /// Ends the machine gracefully, by force once `grace` is over.
 pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit, ShutdownError> {
     if running.process.exited().is_none() {
+        tracing::debug!(pid = running.process.pid(), ?grace, "asking a machine to end");
         note(running, Asked::Us);
         let deadline = Instant::now().checked_add(grace);
         if within(grace, "end", end_gracefully(running, deadline)).await.is_err() {
+            tracing::warn!(pid = running.process.pid(), ?grace, "a machine did not end in time");
             note(running, Asked::TimeOver);
             end_by_force(running).await?;
         }
@@ -75,6 +77,7 @@ async fn end_gracefully(running: &Running, deadline: Option<Instant>) {
         _ended = &mut ended => return,
         asked = ask_to_quit(running, deadline) => {
             if !asked {
+                tracing::debug!(pid = running.process.pid(), "no monitor to ask by: SIGTERM");
                 running.process.terminate();
             }
         }
@@ -105,6 +108,7 @@ async fn ask_to_quit(running: &Running, deadline: Option<Instant>) -> bool {
 
 async fn end_by_force(running: &Running) -> Result<(), ShutdownError> {
     let limit = running.timeouts.kill;
+    tracing::debug!(pid = running.process.pid(), "SIGKILL");
     running.process.kill();
     let kind = ShutdownErrorKind::Unkillable { pid: running.process.pid(), limit };
     let ended = within(limit, "end", running.process.wait()).await;
@@ -142,10 +146,15 @@ async fn gather(running: &Running) -> Exit {
         Tail::default()
     });
     running.process.release().await;
+    let asked = who_asked(running, exited, shutdown.as_ref());
+    match asked {
+        Asked::Signal => tracing::warn!(command_line = %running.command_line, "QEMU {}", exited.status),
+        _ => tracing::debug!(pid = running.process.pid(), ?asked, "QEMU {}", exited.status),
+    }
     Exit {
         pid: running.process.pid(),
         status: exited.status,
-        asked: who_asked(running, exited, shutdown.as_ref()),
+        asked,
         shutdown_reason: shutdown.as_ref().and_then(|data| data["reason"].as_str()).map(str::to_owned),
         command_line: running.command_line.clone(),
         log,
@@ -167,7 +176,7 @@ fn who_asked(running: &Running, exited: Exited, shutdown: Option<&Value>) -> Ask
         (None, _) => {}
     }
     match reason {
-        "host-qmp-quit" => Asked::Us,
+        _ if reason.starts_with("host-qmp-") => Asked::Us,
         "host-signal" if ours.is_none() => Asked::Signal,
         _ if shutdown.is_some_and(|data| data["guest"] == true) => Asked::Guest,
         _ => ours.map_or(Asked::Nobody, |_| Asked::Us),
@@ -177,12 +186,14 @@ fn who_asked(running: &Running, exited: Exited, shutdown: Option<&Value>) -> Ask
 const KILL: i32 = 9;
 const TERM: i32 = 15;
 
-/// An exit with status 0 is clean, whoever asked for it, and so is the end that was asked for by force; anything else is
-/// named.
+/// An exit with status 0 is clean, whoever asked for it, and so is an end by the signal that was sent for it; anything
+/// else is named.
 fn judge(exit: Exit, grace: Duration) -> Result<Exit, ShutdownError> {
     let kind = match exit.asked {
         _ if exit.success() => return Ok(exit),
         Asked::UsByForce => return Ok(exit),
+        // Without a monitor SIGTERM is how we ask; it ends a QEMU that has not set up its handler yet.
+        Asked::Us if exit.status.signal() == Some(TERM) => return Ok(exit),
         Asked::TimeOver => ShutdownErrorKind::TimedOut { grace },
         _ => ShutdownErrorKind::Unclean(exit.status),
     };

@@ -1,8 +1,11 @@
 //! The twin of [`crate::Console`].
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::blocking::wait::Background;
+use crate::config::ConsoleConfig;
 use crate::console::ConsoleError;
 use crate::exit::Tail;
 use crate::history::Match;
@@ -20,12 +23,37 @@ impl Console {
         Self { inner, background }
     }
 
+    /// A console over any connected stream; see [`crate::Console::over`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn over(stream: UnixStream, config: &ConsoleConfig, write_limit: Duration) -> io::Result<Self> {
+        let background = Background::start()?;
+        crate::console::Console::over(stream, config, write_limit).map(|inner| Self::new(inner, background))
+    }
+
+    /// Stops the pump and hands over the stream itself; see [`crate::Console::take_stream`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_stream(&self) -> Result<(UnixStream, Vec<u8>), ConsoleError> {
+        self.background.wait("Console::take_stream", self.inner.take_stream())
+    }
+
     /// Takes what has arrived, waiting for the first byte; see [`crate::Console::read`].
     ///
     /// # Errors
     /// As there.
     pub fn read(&self, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
         self.background.wait("Console::read", self.inner.read(limit))
+    }
+
+    /// The same, but at most `bytes` bytes; see [`crate::Console::read_at_most`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_at_most(&self, bytes: usize, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
+        self.background.wait("Console::read_at_most", self.inner.read_at_most(bytes, limit))
     }
 
     /// Takes what has arrived; see [`crate::Console::take`].

@@ -1,10 +1,12 @@
 //! The twin of [`ratite_qmp::Listener`].
 
+use std::io;
 use std::time::Duration;
 
 use ratite_qmp::Event;
 use ratite_qmp::EventFilter;
 use ratite_qmp::ListenError;
+use ratite_qmp::Subscription;
 
 use crate::blocking::wait::Background;
 
@@ -18,6 +20,15 @@ pub struct Listener {
 impl Listener {
     pub(super) fn new(inner: ratite_qmp::Listener, background: Background) -> Self {
         Self { inner, background }
+    }
+
+    /// A listener, and the half that feeds it; see [`ratite_qmp::Listener::with_capacity`].
+    ///
+    /// # Errors
+    /// When the background threads cannot be started.
+    pub fn with_capacity(filter: EventFilter, capacity: usize) -> io::Result<(Self, Subscription)> {
+        let (inner, subscription) = ratite_qmp::Listener::with_capacity(filter, capacity);
+        Ok((Self::new(inner, Background::start()?), subscription))
     }
 
     /// Takes the oldest event; see [`ratite_qmp::Listener::next`].
@@ -48,6 +59,18 @@ impl Listener {
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {
         self.inner.take_all()
+    }
+
+    /// How many events wait to be read; see [`ratite_qmp::Listener::len`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// Whether no event waits to be read; see [`ratite_qmp::Listener::is_empty`].
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.is_empty()
     }
 
     /// How many events were dropped; see [`ratite_qmp::Listener::dropped`].

@@ -8,6 +8,7 @@ use ratite_qmp::Command;
 use ratite_qmp::Event;
 use ratite_qmp::EventFilter;
 use ratite_qmp::Reply;
+use ratite_qmp::within;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -114,6 +115,20 @@ impl Machine {
         self.background.wait("Machine::next_event", self.inner.next_event(limit))
     }
 
+    /// Takes the oldest event that was not taken yet, if there is one; see [`crate::Machine::try_next_event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_next_event(&self) -> Result<Option<Event>, MachineError> {
+        self.inner.try_next_event()
+    }
+
+    /// How many events were dropped; see [`crate::Machine::dropped_events`].
+    #[must_use]
+    pub fn dropped_events(&self) -> u64 {
+        self.inner.dropped_events()
+    }
+
     /// Takes all events that have arrived and were not taken yet; see [`crate::Machine::take_events`].
     #[must_use]
     pub fn take_events(&self) -> Vec<Event> {
@@ -156,6 +171,13 @@ impl Machine {
     #[must_use]
     pub fn exit(&self) -> Option<ProcessExit> {
         self.inner.exit()
+    }
+
+    /// Waits until the process has ended, at most for `limit`, and ends nothing; `None` if it still runs. See
+    /// [`crate::Machine::exited`].
+    #[must_use]
+    pub fn exited(&self, limit: Duration) -> Option<ProcessExit> {
+        self.background.wait("Machine::exited", within(limit, "exit", self.inner.exited())).ok()
     }
 
     /// What QEMU has written to stdout and stderr; see [`crate::Machine::log`].

@@ -31,4 +31,5 @@ pub use console::Console;
 pub use listener::Listener;
 pub use machine::Machine;
 pub use qmp::Client;
+pub use qmp::Server;
 pub use qtest::Qtest;

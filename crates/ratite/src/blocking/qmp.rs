@@ -1,5 +1,7 @@
 //! The twin of [`ratite_qmp::Client`].
 
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ratite_qmp::Address;
@@ -10,13 +12,43 @@ use ratite_qmp::EventFilter;
 use ratite_qmp::ExecuteError;
 use ratite_qmp::Greeting;
 use ratite_qmp::Options;
+use ratite_qmp::PeerCredentials;
 use ratite_qmp::Reply;
+use ratite_qmp::Socket;
+use ratite_qmp::Subscription;
+use ratite_qmp::within;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::blocking::listener::Listener;
 use crate::blocking::wait::Background;
+
+/// A QMP server socket that has not been connected to yet; see [`ratite_qmp::Server`].
+#[derive(Debug)]
+pub struct Server {
+    inner: ratite_qmp::Server,
+    background: Background,
+}
+
+impl Server {
+    /// Listens on `address`; see [`ratite_qmp::Server::bind`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bind(address: &Address) -> Result<Self, Error> {
+        let background =
+            Background::start().map_err(|source| Error::Connect { address: address.clone(), source })?;
+        let inner = background.wait("Server::bind", ratite_qmp::Server::bind(address))?;
+        Ok(Self { inner, background })
+    }
+
+    /// Where a peer has to connect to; see [`ratite_qmp::Server::address`].
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.inner.address()
+    }
+}
 
 /// A QMP session; see [`ratite_qmp::Client`].
 #[derive(Debug, Clone)]
@@ -38,6 +70,37 @@ impl Client {
         let background =
             Background::start().map_err(|source| Error::Connect { address: address.clone(), source })?;
         let inner = background.wait("Client::connect", ratite_qmp::Client::connect(address, options))?;
+        Ok(Self { inner, background })
+    }
+
+    /// Waits for a peer to connect to `server` and negotiates with it; see [`ratite_qmp::Client::accept`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accept(
+        server: &Server,
+        welcome: impl FnMut(Option<PeerCredentials>) -> bool,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let accepted = ratite_qmp::Client::accept(&server.inner, welcome, options);
+        let inner = server.background.wait("Client::accept", accepted)?;
+        Ok(Self { inner, background: server.background.clone() })
+    }
+
+    /// Negotiates over a socket that is already connected; see [`ratite_qmp::Client::over`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Connect`] when it is no connected Unix or TCP socket.
+    pub fn over(socket: impl Into<OwnedFd>, options: Options) -> Result<Self, Error> {
+        let socket = socket.into();
+        let address = Address::Fd(socket.as_raw_fd());
+        let no_socket = |source| Error::Connect { address, source };
+        let inner = Background::start().and_then(|background| {
+            let socket = background.within(|| Socket::try_from(socket))?;
+            Ok((background, socket))
+        });
+        let (background, socket) = inner.map_err(no_socket)?;
+        let inner = background.wait("Client::over", ratite_qmp::Client::over(socket, options))?;
         Ok(Self { inner, background })
     }
 
@@ -83,6 +146,11 @@ impl Client {
         Listener::new(self.inner.listen(filter), self.background.clone())
     }
 
+    /// Feeds a listener that was made apart; see [`ratite_qmp::Client::subscribe`].
+    pub fn subscribe(&self, subscription: Subscription) {
+        self.inner.subscribe(subscription);
+    }
+
     /// What the peer said first; see [`ratite_qmp::Client::greeting`].
     #[must_use]
     pub fn greeting(&self) -> Option<&Greeting> {
@@ -95,6 +163,12 @@ impl Client {
         self.inner.capabilities()
     }
 
+    /// The limit of commands that have none of their own; see [`ratite_qmp::Client::command_limit`].
+    #[must_use]
+    pub fn command_limit(&self) -> Duration {
+        self.inner.command_limit()
+    }
+
     /// Changes the limit of commands that have none of their own; see [`ratite_qmp::Client::set_command_limit`].
     pub fn set_command_limit(&self, limit: Duration) {
         self.inner.set_command_limit(limit);
@@ -104,6 +178,13 @@ impl Client {
     #[must_use]
     pub fn ended(&self) -> Option<Disconnect> {
         self.inner.ended()
+    }
+
+    /// Waits until the connection has ended, at most for `limit`; `None` if it has not. See
+    /// [`ratite_qmp::Client::closed`].
+    #[must_use]
+    pub fn closed(&self, limit: Duration) -> Option<Disconnect> {
+        self.background.wait("Client::closed", within(limit, "end", self.inner.closed())).ok()
     }
 
     /// Closes the connection for all clones; see [`ratite_qmp::Client::close`].

@@ -1,6 +1,10 @@
 //! The twin of [`crate::Qtest`].
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use ratite_qmp::Socket;
 
 use crate::blocking::wait::Background;
 use crate::qtest::Irqs;
@@ -16,6 +20,18 @@ pub struct Qtest {
 impl Qtest {
     pub(super) fn new(inner: crate::qtest::Qtest, background: Background) -> Self {
         Self { inner, background }
+    }
+
+    /// Speaks qtest over a connected socket; see [`crate::Qtest::over`].
+    ///
+    /// # Errors
+    /// When it is no connected Unix or TCP socket.
+    pub fn over(socket: impl Into<OwnedFd>, limit: Duration) -> io::Result<Self> {
+        let background = Background::start()?;
+        let socket = socket.into();
+        let inner = background
+            .within(|| Socket::try_from(socket).map(|socket| crate::qtest::Qtest::over(socket, limit)))?;
+        Ok(Self { inner, background })
     }
 
     /// Sends a command and returns what came behind `OK`; see [`crate::Qtest::command`].

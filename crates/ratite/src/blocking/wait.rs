@@ -19,6 +19,12 @@ impl Background {
         Ok(Self { runtime: background()?, owner: std::process::id() })
     }
 
+    /// Runs `make`, which needs a runtime around it but does not wait.
+    pub(crate) fn within<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _within = self.runtime.enter();
+        make()
+    }
+
     /// Waits for `future`, which is that of the async method `twin`.
     #[track_caller]
     pub(crate) fn wait<T>(&self, twin: &str, future: impl Future<Output = T>) -> T {
