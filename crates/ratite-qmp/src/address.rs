@@ -88,7 +88,9 @@ impl Address {
         let host = match host.strip_prefix('[') {
             Some(rest) => {
                 let inner = rest.strip_suffix(']').ok_or("the bracket is not closed")?;
-                inner.parse::<std::net::Ipv6Addr>().map_err(|_| "the brackets hold no IPv6 address")?;
+                // A link-local address may name its interface: `fe80::1%eth0`.
+                let (address, _zone) = inner.split_once('%').unwrap_or((inner, ""));
+                address.parse::<std::net::Ipv6Addr>().map_err(|_| "the brackets hold no IPv6 address")?;
                 inner
             }
             None => host,

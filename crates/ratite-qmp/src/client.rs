@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,8 +18,6 @@ use tokio::sync::watch;
 use crate::address::Address;
 use crate::command::Command;
 use crate::connection::Connection;
-use crate::connection::Execute;
-use crate::connection::Registry;
 use crate::connection::Request;
 use crate::deadline::within;
 use crate::error::Disconnect;
@@ -25,10 +25,12 @@ use crate::error::Error;
 use crate::error::ExecuteError;
 use crate::filter::EventFilter;
 use crate::greeting::Greeting;
+use crate::handshake::NEGOTIATION_ID;
 use crate::handshake::handshake;
 use crate::listener::Listener;
 use crate::listener::Subscription;
 use crate::options::Options;
+use crate::registry::Registry;
 use crate::reply::Reply;
 use crate::reply::ReplyError;
 use crate::server::PeerCredentials;
@@ -53,6 +55,7 @@ struct Shared {
     capabilities: Vec<String>,
     registry: Registry,
     command_limit: Mutex<Duration>,
+    next_id: AtomicU64,
 }
 
 impl Client {
@@ -116,11 +119,9 @@ impl Client {
         let oob = capabilities.iter().any(|capability| capability == "oob");
         tokio::spawn(Connection::new(wire, inbox, registry.clone(), publish, oob).run());
         let command_limit = Mutex::new(options.command_limit);
-        Ok(Self {
-            requests,
-            ended,
-            shared: Arc::new(Shared { greeting, capabilities, registry, command_limit }),
-        })
+        let next_id = AtomicU64::new(NEGOTIATION_ID + 1);
+        let shared = Arc::new(Shared { greeting, capabilities, registry, command_limit, next_id });
+        Ok(Self { requests, ended, shared })
     }
 
     /// Executes a command and returns its value.
@@ -162,13 +163,18 @@ impl Client {
     pub async fn send(&self, command: Command) -> Result<Reply, ExecuteError> {
         let name = command.name.clone();
         let limit = command.limit.unwrap_or_else(|| self.command_limit());
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (answer, reply) = oneshot::channel();
-        if self.requests.send(Request::Execute(Execute { command, answer })).is_err() {
+        if self.requests.send(Request::Execute { id, command, answer }).is_err() {
             return Err(self.disconnected(name));
         }
-        match within(limit, ReplyTo(&name), reply).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(self.disconnected(name)),
+        let interest = Interest { id, requests: &self.requests };
+        let outcome = within(limit, ReplyTo(&name), reply).await;
+        match outcome {
+            Ok(outcome) => {
+                interest.satisfied();
+                outcome.unwrap_or_else(|_| Err(self.disconnected(name)))
+            }
             Err(timed_out) => Err(ExecuteError::TimedOut(timed_out)),
         }
     }
@@ -238,11 +244,32 @@ impl Client {
         }
     }
 
-    /// Closes the connection for all clones; commands that wait fail. Returns once it is closed.
+    /// Closes the connection for all clones; commands that wait fail. Returns once the socket is closed.
+    ///
+    /// The runtime that drives the connection has to run for that; it is waited for as long as for a command.
     pub async fn close(&self) {
         if self.requests.send(Request::Close).is_ok() {
-            self.closed().await;
+            let _undriven = within(self.command_limit(), "end of the connection", self.closed()).await;
         }
+    }
+}
+
+/// Somebody's interest in a command. Dropped before it is satisfied, it lets the connection forget the command.
+struct Interest<'a> {
+    id: u64,
+    requests: &'a mpsc::UnboundedSender<Request>,
+}
+
+impl Interest<'_> {
+    fn satisfied(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Interest<'_> {
+    fn drop(&mut self) {
+        // A connection that is gone has forgotten it.
+        let _gone = self.requests.send(Request::GiveUp { id: self.id });
     }
 }
 

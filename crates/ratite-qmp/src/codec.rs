@@ -16,12 +16,12 @@ use crate::malformed::excerpt;
 
 /// How much of a peer's output is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
     /// The longest message in bytes; 64 MiB by default. A longer one ends the connection.
     pub message: usize,
     /// The deepest nesting that is turned into values; 2048 levels by default (QEMU itself stops at 1024). A reply
-    /// nested more deeply fails its command; its raw text can still be had.
+    /// nested more deeply fails its command; its raw text can still be had. Never more than 4096, since a value's depth
+    /// costs stack when it is dropped.
     pub depth: usize,
 }
 
@@ -80,6 +80,11 @@ impl Decoder {
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.rewind();
+        } else if self.start > 0
+            && self.buffer.len() > KEPT_CAPACITY
+            && self.end - self.start < KEPT_CAPACITY / 2
+        {
+            self.shrink();
         }
         if self.buffer.len() - self.end < READ_SIZE {
             self.make_room();
@@ -198,6 +203,16 @@ impl Decoder {
         if self.buffer.len() > KEPT_CAPACITY {
             self.buffer = Vec::new();
         }
+    }
+
+    /// Gives the large buffer of a long message back; the next one has begun in it, but is short so far.
+    fn shrink(&mut self) {
+        let mut small = self.buffer[self.start..self.end].to_vec();
+        small.resize(KEPT_CAPACITY, 0);
+        self.buffer = small;
+        self.end -= self.start;
+        self.scanned -= self.start;
+        self.start = 0;
     }
 
     /// Moves what is left to the front if that frees half of the buffer, or else doubles it; so each byte is moved

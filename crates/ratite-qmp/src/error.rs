@@ -57,7 +57,7 @@ pub enum Error {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Disconnect {
-    /// The peer closed it between two messages.
+    /// The peer closed it, or ended, between two messages.
     #[error("the peer closed the connection")]
     ByPeer,
     /// This side closed it, or dropped its last [`crate::Client`].
@@ -77,6 +77,19 @@ pub enum Disconnect {
     /// The runtime that drove the connection ended.
     #[error("the runtime that drove the connection ended")]
     Runtime,
+    /// There was none: it was never made, or failed before it was ready.
+    #[error("there was no connection")]
+    NeverBegan,
+}
+
+impl Disconnect {
+    pub(crate) fn io(operation: &'static str, source: io::Error) -> Self {
+        match source.kind() {
+            // A peer that ends with input unread looks like this.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::ByPeer,
+            _ => Self::Io { operation, source: Arc::new(source) },
+        }
+    }
 }
 
 /// Why a command has no value.
@@ -110,6 +123,16 @@ pub enum ExecuteError {
     NoDescriptors {
         /// The command's name.
         command: String,
+    },
+    /// More descriptors than the kernel lets travel with one message; nothing was sent.
+    #[error("could not send {count} descriptors with `{command}`: at most {most} go with one message")]
+    TooManyDescriptors {
+        /// The command's name.
+        command: String,
+        /// How many it has.
+        count: usize,
+        /// The most there may be (SCM_MAX_FD, unix(7)).
+        most: usize,
     },
     /// No reply came in time. If it comes yet, it is dropped.
     #[error(transparent)]

@@ -70,8 +70,7 @@ impl Event {
     /// # Errors
     /// [`Malformed`] when there is no `data`, or not of that shape.
     pub fn data_as<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
-        let text =
-            self.data_text().ok_or_else(|| Malformed::shape(&self.0.text, "it has no `data`".into()))?;
+        let text = self.data_text().ok_or_else(|| Malformed::shape(&self.0.text, "it has no `data`"))?;
         from_text(text, DEFAULT_DEPTH)
     }
 

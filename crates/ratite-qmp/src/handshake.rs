@@ -73,7 +73,7 @@ async fn negotiate(
     if !capabilities.is_empty() {
         command = command.arguments(json!({ "enable": capabilities })).expect("strings serialise");
     }
-    wire.push(encode(&command, NEGOTIATION_ID), Vec::new());
+    wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new());
     loop {
         let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
             Message::Reply(reply) => reply,
@@ -86,7 +86,7 @@ async fn negotiate(
             Message::Greeting(greeting) => {
                 return Err(Error::Disconnected(Disconnect::Malformed(Malformed::shape(
                     greeting.text(),
-                    "it greets twice".into(),
+                    "it greets twice",
                 ))));
             }
         };
@@ -96,6 +96,12 @@ async fn negotiate(
                 return Err(Error::Negotiation(error.clone()));
             }
             (ReplyId::Ours(NEGOTIATION_ID), None) if reply.return_text().is_some() => return Ok(()),
+            (ReplyId::Ours(NEGOTIATION_ID), None) => {
+                return Err(Error::Disconnected(Disconnect::Malformed(Malformed::shape(
+                    reply.text(),
+                    "it neither grants nor refuses the capabilities",
+                ))));
+            }
             _ => tracing::warn!(?reply, "dropped a reply to nothing that was asked"),
         }
     }

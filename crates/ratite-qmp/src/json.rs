@@ -16,8 +16,15 @@ use crate::malformed::excerpt;
 /// How deep a message may be nested when nothing else is said; QEMU's own parser stops at 1024.
 pub(crate) const DEFAULT_DEPTH: usize = 2048;
 
+/// How deep it may be however the limit is set: dropping a value costs stack for each level, some 100 bytes.
+const DEEPEST: usize = 4096;
+
 /// Reads `text` as a `T`, at any depth up to `depth_limit`, without overflowing the stack.
 pub(crate) fn from_text<T: DeserializeOwned>(text: &str, depth_limit: usize) -> Result<T, Malformed> {
+    let depth_limit = depth_limit.min(DEEPEST);
+    if depth_limit < 128 && depth_of(text) > depth_limit {
+        return Err(Malformed::TooDeep { limit: depth_limit });
+    }
     // serde_json's own guard stops at 128 levels; only what is deeper pays for the second, stack-growing attempt.
     match serde_json::from_str(text) {
         Ok(value) => Ok(value),
@@ -75,7 +82,36 @@ pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Erro
     value.serialize(FiniteOnly)?;
     let mut bytes = Vec::with_capacity(128);
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii(CompactFormatter)))?;
-    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+    let text = String::from_utf8(bytes).map_err(serde::ser::Error::custom)?;
+    if has_lone_surrogate(&text) {
+        return Err(serde::ser::Error::custom(
+            "a string holds half of a surrogate pair, which QEMU cannot read",
+        ));
+    }
+    Ok(text)
+}
+
+/// Whether JSON text escapes half of a surrogate pair; only text that came in as JSON (a `RawValue`) can.
+fn has_lone_surrogate(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let escape = &rest[at..];
+        match unit(escape) {
+            Some(0xd800..=0xdbff) if matches!(escape.get(6..).and_then(unit), Some(0xdc00..=0xdfff)) => {
+                rest = &escape[12..];
+            }
+            Some(0xd800..=0xdfff) => return true,
+            Some(_) => rest = &escape[6..],
+            // Any other escape is two bytes of ASCII.
+            None => rest = escape.get(2..).unwrap_or_default(),
+        }
+    }
+    false
+}
+
+/// The UTF-16 unit that an escape `\uXXXX` at the beginning of `text` stands for.
+fn unit(text: &str) -> Option<u16> {
+    u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
 /// Writes compact JSON in which every character beyond ASCII is escaped.
@@ -106,6 +142,16 @@ impl Formatter for Ascii {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_found() {
+        for lone in [r#""\ud800""#, r#""\ud83dx""#, r#""\ude00\ud83d""#, r#""a\\\udc00""#] {
+            assert!(has_lone_surrogate(lone), "{lone}");
+        }
+        for fine in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e4\n\"""#, "\"\\\""] {
+            assert!(!has_lone_surrogate(fine), "{fine}");
+        }
+    }
 
     #[test]
     fn numbers_that_json_cannot_hold_are_refused() {

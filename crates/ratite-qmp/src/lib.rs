@@ -48,6 +48,7 @@ mod malformed;
 mod message;
 mod options;
 mod pending;
+mod registry;
 mod reply;
 mod server;
 mod socket;

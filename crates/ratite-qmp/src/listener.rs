@@ -44,6 +44,8 @@ struct Queue {
 struct State {
     /// Each event with its number in this queue, so that a wait goes on where it had looked.
     events: VecDeque<(u64, Event)>,
+    /// How long the texts of the events are together.
+    bytes: usize,
     accepted: u64,
     dropped: u64,
     reported: u64,
@@ -53,8 +55,12 @@ struct State {
 /// How many unread events a queue holds when nothing else is said.
 pub(crate) const DEFAULT_CAPACITY: usize = 16 << 10;
 
+/// How long the texts of the events in one queue may be together, so that a few huge events cannot fill the memory.
+const MOST_BYTES: usize = 64 << 20;
+
 impl Listener {
-    /// A listener for the events that `filter` takes, with a queue of 16384 events, and the half that feeds it.
+    /// A listener for the events that `filter` takes, with a queue of 16384 events (and at most 64 MiB), and the half that
+    /// feeds it.
     #[must_use]
     pub fn new(filter: EventFilter) -> (Self, Subscription) {
         Self::with_capacity(filter, DEFAULT_CAPACITY)
@@ -93,8 +99,8 @@ impl Listener {
             state.reported = state.dropped;
             return Err(ListenError::Lagged { dropped });
         }
-        match (state.events.pop_front(), &state.ended) {
-            (Some((_, event)), _) => Ok(Some(event)),
+        match (state.pop(), &state.ended) {
+            (Some(event), _) => Ok(Some(event)),
             (None, None) => Ok(None),
             (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
         }
@@ -113,7 +119,9 @@ impl Listener {
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {
-        self.0.lock().events.drain(..).map(|(_, event)| event).collect()
+        let mut state = self.0.lock();
+        state.bytes = 0;
+        state.events.drain(..).map(|(_, event)| event).collect()
     }
 
     /// How many events were dropped because the queue was full.
@@ -183,12 +191,24 @@ impl Subscription {
         true
     }
 
+    /// Whether there is somebody to deliver to.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// Closes the queue behind what was delivered.
     pub(crate) fn end(&self, why: &Disconnect) {
         if let Some(queue) = self.0.upgrade() {
-            queue.lock().ended = Some(why.clone());
+            queue.lock().ended.get_or_insert_with(|| why.clone());
             queue.changed.notify_waiters();
         }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Its connection ends it with a reason; what never came to a connection must not be waited for either.
+        self.end(&Disconnect::NeverBegan);
     }
 }
 
@@ -207,12 +227,20 @@ impl Queue {
 
 impl State {
     fn push(&mut self, event: Event, capacity: usize) {
-        if self.events.len() == capacity {
-            self.events.pop_front();
-            self.dropped += 1;
-        }
+        self.bytes += event.text().len();
         self.events.push_back((self.accepted, event));
         self.accepted += 1;
+        // The last one stays, however long it is.
+        while self.events.len() > capacity || (self.bytes > MOST_BYTES && self.events.len() > 1) {
+            self.pop();
+            self.dropped += 1;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let (_, event) = self.events.pop_front()?;
+        self.bytes -= event.text().len();
+        Some(event)
     }
 
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
@@ -220,7 +248,10 @@ impl State {
         let found = self.events.range(first..).position(|(_, event)| filter.matches(event));
         *seen = self.accepted;
         match (found, &self.ended) {
-            (Some(at), _) => Ok(self.events.remove(first + at).map(|(_, event)| event)),
+            (Some(at), _) => Ok(self.events.remove(first + at).map(|(_, event)| {
+                self.bytes -= event.text().len();
+                event
+            })),
             (None, None) => Ok(None),
             (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
         }

@@ -66,8 +66,8 @@ impl Malformed {
         Self::NotJson { reason: error.to_string(), excerpt: excerpt(bytes) }
     }
 
-    pub(crate) fn shape(text: &str, reason: String) -> Self {
-        Self::UnexpectedShape { reason, excerpt: excerpt(text.as_bytes()) }
+    pub(crate) fn shape(text: &str, reason: impl Into<String>) -> Self {
+        Self::UnexpectedShape { reason: reason.into(), excerpt: excerpt(text.as_bytes()) }
     }
 }
 

@@ -39,15 +39,17 @@ impl Message {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let envelope: Envelope<'_> =
             serde_json::from_str(text).map_err(|error| Malformed::not_json(text.as_bytes(), &error))?;
-        if let Some(greeting) = envelope.qmp {
-            return Greeting::parse(text, greeting).map(Self::Greeting);
-        }
-        // "event" decides whatever else is there, as in QEMU's own client.
+        // "event" decides whatever else is there, as in QEMU's own client; and a reply is one whatever it has besides.
         if let Some(name) = envelope.event {
             let event = Event::parse(text, name, envelope.data, envelope.timestamp);
             return Ok(Self::Event(event));
         }
-        Ok(Self::Reply(Reply::parse(text, envelope.id, envelope.result, envelope.error)))
+        match envelope.qmp {
+            Some(greeting) if envelope.result.is_none() && envelope.error.is_none() => {
+                Greeting::parse(text, greeting).map(Self::Greeting)
+            }
+            _ => Reply::parse(text, envelope.id, envelope.result, envelope.error).map(Self::Reply),
+        }
     }
 }
 
@@ -63,24 +65,45 @@ struct Envelope<'a> {
     id: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
 enum Member {
-    #[serde(rename = "QMP")]
     Qmp,
-    #[serde(rename = "event")]
     Event,
-    #[serde(rename = "data")]
     Data,
-    #[serde(rename = "timestamp")]
     Timestamp,
-    #[serde(rename = "return")]
     Return,
-    #[serde(rename = "error")]
     Error,
-    #[serde(rename = "id")]
     Id,
-    #[serde(other)]
     Unknown,
+}
+
+impl<'de> Deserialize<'de> for Member {
+    /// By bytes, since a name that is no Unicode is merely unknown.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl Visitor<'_> for Name {
+            type Value = Member;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<Member, E> {
+                Ok(match name {
+                    b"QMP" => Member::Qmp,
+                    b"event" => Member::Event,
+                    b"data" => Member::Data,
+                    b"timestamp" => Member::Timestamp,
+                    b"return" => Member::Return,
+                    b"error" => Member::Error,
+                    b"id" => Member::Id,
+                    _ => Member::Unknown,
+                })
+            }
+        }
+
+        deserializer.deserialize_bytes(Name)
+    }
 }
 
 impl<'de> Deserialize<'de> for Envelope<'de> {

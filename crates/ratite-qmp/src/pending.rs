@@ -1,44 +1,96 @@
-//! Commands that wait for their replies: register, complete, give up. Pure.
+//! Commands from being asked to being answered. Pure.
+//!
+//! ```text
+//! asked ─► waiting (in band, or urgent) ─► in flight ─► answered
+//!             └────────────┴── given up ──────┘
+//! ```
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 
-/// The commands that were given an id and have no reply yet; `W` is whoever waits for one.
+use crate::command::Command;
+
+/// The commands of one connection that have no reply yet; `W` is whoever waits for one.
+///
+/// Ids are the caller's to give, and never given twice, so a late reply finds nobody rather than somebody else.
 #[derive(Debug)]
 pub(crate) struct Pending<W> {
-    next: u64,
-    waiting: HashMap<u64, W>,
+    urgent: BTreeMap<u64, (Command, W)>,
+    waiting: BTreeMap<u64, (Command, W)>,
+    in_flight: HashMap<u64, Waiter<W>>,
+    in_band_in_flight: usize,
+    window: usize,
+}
+
+/// Whoever waits for the reply to a command that was sent.
+#[derive(Debug)]
+pub(crate) struct Waiter<W> {
+    pub(crate) name: String,
+    pub(crate) who: W,
+    in_band: bool,
 }
 
 impl<W> Pending<W> {
-    /// Ids count from `first`. An id is never given twice, so a late reply finds nobody rather than somebody else.
-    pub(crate) fn counting_from(first: u64) -> Self {
-        Self { next: first, waiting: HashMap::new() }
+    /// No commands; of those in band, at most `window` are to be in flight at once.
+    pub(crate) fn with_window(window: usize) -> Self {
+        Self {
+            urgent: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            in_flight: HashMap::new(),
+            in_band_in_flight: 0,
+            window,
+        }
     }
 
-    /// The id for the next command.
-    pub(crate) fn next_id(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
+    /// Takes a command that is to be sent when its turn comes.
+    pub(crate) fn ask(&mut self, id: u64, command: Command, who: W) {
+        let queue = if command.oob { &mut self.urgent } else { &mut self.waiting };
+        queue.insert(id, (command, who));
     }
 
-    pub(crate) fn register(&mut self, id: u64, waiter: W) {
-        self.waiting.insert(id, waiter);
+    /// The next command to be sent, which is in flight from now on. Those out of band come first.
+    pub(crate) fn next(&mut self) -> Option<(u64, Command)> {
+        let (id, (command, who)) = match self.urgent.pop_first() {
+            Some(urgent) => urgent,
+            None if self.in_band_in_flight < self.window => self.waiting.pop_first()?,
+            None => return None,
+        };
+        let in_band = !command.oob;
+        self.in_band_in_flight += usize::from(in_band);
+        self.in_flight.insert(id, Waiter { name: command.name.clone(), who, in_band });
+        Some((id, command))
     }
 
     /// Whoever waits for the reply to `id`, if anybody does.
-    pub(crate) fn complete(&mut self, id: u64) -> Option<W> {
-        self.waiting.remove(&id)
+    pub(crate) fn complete(&mut self, id: u64) -> Option<Waiter<W>> {
+        let waiter = self.in_flight.remove(&id)?;
+        self.in_band_in_flight -= usize::from(waiter.in_band);
+        Some(waiter)
     }
 
-    /// Everybody who waits, in the order of their commands.
-    pub(crate) fn take_all(&mut self) -> Vec<W> {
-        let mut all: Vec<(u64, W)> = self.waiting.drain().collect();
+    /// Forgets a command that nobody waits for any more; it takes no place in the window.
+    pub(crate) fn give_up(&mut self, id: u64) {
+        if self.urgent.remove(&id).is_none() && self.waiting.remove(&id).is_none() {
+            self.complete(id);
+        }
+    }
+
+    /// Everybody whose command is in flight, in the order of their commands.
+    pub(crate) fn take_in_flight(&mut self) -> Vec<Waiter<W>> {
+        self.in_band_in_flight = 0;
+        let mut all: Vec<(u64, Waiter<W>)> = self.in_flight.drain().collect();
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, waiter)| waiter).collect()
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &W> {
-        self.waiting.values()
+    /// Everybody who waits, those first whose command is in flight.
+    pub(crate) fn take_all(&mut self) -> Vec<Waiter<W>> {
+        let mut all = self.take_in_flight();
+        let unsent = std::mem::take(&mut self.urgent)
+            .into_values()
+            .chain(std::mem::take(&mut self.waiting).into_values());
+        all.extend(unsent.map(|(command, who)| Waiter { in_band: !command.oob, name: command.name, who }));
+        all
     }
 }
 
@@ -46,17 +98,50 @@ impl<W> Pending<W> {
 mod tests {
     use super::*;
 
+    fn command(name: &str) -> Command {
+        Command::new(name)
+    }
+
+    fn sent(pending: &mut Pending<&str>) -> Vec<u64> {
+        std::iter::from_fn(|| pending.next()).map(|(id, _)| id).collect()
+    }
+
     #[test]
     fn a_reply_finds_its_command_once() {
-        let mut pending = Pending::counting_from(0);
-        let (first, second) = (pending.next_id(), pending.next_id());
-        pending.register(first, "first");
-        pending.register(second, "second");
+        let mut pending = Pending::with_window(9);
+        pending.ask(1, command("a"), "first");
+        pending.ask(2, command("b"), "second");
+        assert_eq!(sent(&mut pending), [1, 2]);
 
-        assert_eq!(pending.complete(second), Some("second"));
-        assert_eq!(pending.complete(second), None);
-        assert_eq!(pending.complete(77), None);
-        assert_eq!(pending.take_all(), ["first"]);
-        assert_eq!(pending.next_id(), 2);
+        assert_eq!(pending.complete(2).map(|waiter| waiter.who), Some("second"));
+        assert!(pending.complete(2).is_none());
+        assert!(pending.complete(77).is_none());
+        assert_eq!(pending.take_all().len(), 1);
+    }
+
+    #[test]
+    fn the_window_holds_back_what_is_in_band() {
+        let mut pending = Pending::with_window(2);
+        (1..=3).for_each(|id| pending.ask(id, command("x"), "who"));
+        pending.ask(4, command("x").oob(), "urgent");
+
+        assert_eq!(sent(&mut pending), [4, 1, 2]);
+        pending.complete(4);
+        assert!(sent(&mut pending).is_empty());
+        pending.complete(1);
+        assert_eq!(sent(&mut pending), [3]);
+    }
+
+    #[test]
+    fn what_is_given_up_is_never_sent_and_takes_no_place() {
+        let mut pending = Pending::with_window(1);
+        (1..=3).for_each(|id| pending.ask(id, command("x"), "who"));
+        assert_eq!(sent(&mut pending), [1]);
+
+        pending.give_up(2);
+        pending.give_up(1);
+
+        assert_eq!(sent(&mut pending), [3]);
+        assert!(pending.complete(1).is_none());
     }
 }

@@ -46,7 +46,7 @@ impl Reply {
         id: Option<&RawValue>,
         result: Option<&RawValue>,
         error: Option<&RawValue>,
-    ) -> Self {
+    ) -> Result<Self, Malformed> {
         let id = match id {
             None => ReplyId::Absent,
             Some(id) => id.get().parse().map_or(ReplyId::Foreign, ReplyId::Ours),
@@ -55,14 +55,14 @@ impl Reply {
             // An error counts even beside a "return", as in QEMU's own client.
             (Some(error), _) => match CommandError::parse(text, error) {
                 Ok(error) => Outcome::Error(Box::new(error)),
+                // It is about a command of ours, and there is no telling which: nobody's reply can be relied on any more.
+                Err(malformed) if id == ReplyId::Absent => return Err(malformed),
                 Err(malformed) => Outcome::Malformed(malformed),
             },
             (None, Some(result)) => Outcome::Return(range_in(text, result.get())),
-            (None, None) => {
-                Outcome::Malformed(Malformed::shape(text, "it has neither `return` nor `error`".into()))
-            }
+            (None, None) => Outcome::Malformed(Malformed::shape(text, "it has neither `return` nor `error`")),
         };
-        Self { text: text.into(), id, outcome, depth_limit: DEFAULT_DEPTH }
+        Ok(Self { text: text.into(), id, outcome, depth_limit: DEFAULT_DEPTH })
     }
 
     pub(crate) fn id(&self) -> ReplyId {

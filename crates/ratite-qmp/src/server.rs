@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,8 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::net::AddressFamily;
 use rustix::net::SocketAddrUnix;
 use rustix::net::SocketFlags;
@@ -174,20 +177,47 @@ async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
         return Err(refusal(reason, io::ErrorKind::InvalidFilename));
     }
     make_way(&path).await?;
+    // Made and listening under a name of its own first: nobody must find at `path` a socket that does not listen yet,
+    // take it for a dead one, and remove it.
+    let aside = aside(&path)?;
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?).map_err(|errno| match errno {
-        rustix::io::Errno::ADDRINUSE => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),
-        other => other.into(),
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&aside.short)?)?;
+    let unnamed = SocketFile::at(&aside.path)?;
+    // Before `listen`, so that nobody can connect while the mode is still what the umask made of it.
+    std::fs::set_permissions(&aside.path, PermissionsExt::from_mode(0o600))?;
+    rustix::net::listen(&socket, 8)?;
+    // A link is made only where nothing is, and by one of all who try.
+    std::fs::hard_link(&aside.path, &path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),
+        _ => source.into(),
     })?;
     let file = SocketFile::at(&path)?;
-    // Before `listen`, so that nobody can connect while the mode is still what the umask made of it.
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
-    rustix::net::listen(&socket, 8)?;
+    drop(unnamed);
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     Ok(Server { address: Address::Unix(path), sockets: Sockets::Unix(listener, file) })
+}
+
+/// A name beside another, in the same folder.
+struct Aside {
+    path: PathBuf,
+    /// The same through this process's descriptor of the folder, so that it is short enough for a socket in any case.
+    short: PathBuf,
+    /// Held, not read: `short` leads through it.
+    #[expect(dead_code, reason = "holding it keeps the short path alive")]
+    folder: OwnedFd,
+}
+
+fn aside(path: &Path) -> Result<Aside, Refusal> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let name = format!(".ratite-{:016x}", u64::from_ne_bytes(random));
+    let parent = path.parent().ok_or_else(|| refusal("it has no folder", io::ErrorKind::InvalidFilename))?;
+    let folder = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()));
+    Ok(Aside { path: parent.join(name), short, folder })
 }
 
 /// Removes a dead socket at `path`; refuses whatever else is there.
@@ -200,12 +230,32 @@ async fn make_way(path: &Path) -> Result<(), Refusal> {
     if !metadata.file_type().is_socket() {
         return Err(refusal("there is a file that is no socket", io::ErrorKind::AlreadyExists));
     }
+    if !is_dead(path).await? {
+        return Err(refusal("somebody else listens there", io::ErrorKind::AddrInUse));
+    }
+    // Moved aside and asked again: another may have put a living one there since.
+    let aside = aside(path)?;
+    match std::fs::rename(path, &aside.path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    if !is_dead(&aside.short).await? {
+        std::fs::hard_link(&aside.path, path)?;
+        std::fs::remove_file(&aside.path)?;
+        return Err(refusal("somebody else has just taken it", io::ErrorKind::AddrInUse));
+    }
+    tracing::debug!(path = %path.display(), "replacing a socket that nobody listens on");
+    Ok(std::fs::remove_file(&aside.path)?)
+}
+
+/// Whether nobody listens on the socket at `path`.
+async fn is_dead(path: &Path) -> Result<bool, Refusal> {
     match Socket::connect(&Address::unix(path)).await {
-        Ok(_) => Err(refusal("somebody else listens there", io::ErrorKind::AddrInUse)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::debug!(path = %path.display(), "replacing a socket that nobody listens on");
-            Ok(std::fs::remove_file(path)?)
-        }
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        // Gone meanwhile: deader than dead.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(source) => Err(Refusal { reason: "there is a socket that cannot be asked".into(), source }),
     }
 }

@@ -14,9 +14,12 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use rustix::net::AddressFamily;
 use rustix::net::SendAncillaryBuffer;
 use rustix::net::SendAncillaryMessage;
 use rustix::net::SendFlags;
+use rustix::net::SocketType;
+use rustix::net::sockopt;
 use rustix::process::PidfdFlags;
 use rustix::process::PidfdGetfdFlags;
 use tokio::io::AsyncRead;
@@ -43,7 +46,7 @@ enum Kind {
 }
 
 /// How many descriptors may travel with one message: the kernel's SCM_MAX_FD.
-const MOST_DESCRIPTORS: usize = 253;
+pub(crate) const MOST_DESCRIPTORS: usize = 253;
 
 impl Socket {
     /// Connects to `address`. Has no limit of its own.
@@ -67,10 +70,13 @@ impl Socket {
         (Self(Kind::Memory(ours)), theirs)
     }
 
-    /// A duplicate of the socket that this process has under `number`.
+    /// A duplicate of the socket that this process has under `number`; the original stays open.
     ///
     /// Duplicated through a pidfd of this very process (Linux 5.6), which needs no trust in the number.
     fn adopt(number: RawFd) -> io::Result<Self> {
+        if number < 0 {
+            return Err(rustix::io::Errno::BADF.into());
+        }
         let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
         rustix::process::pidfd_getfd(this, number, PidfdGetfdFlags::empty())?.try_into()
     }
@@ -103,10 +109,6 @@ fn poll_send_fds(
     bytes: &[u8],
     fds: &[OwnedFd],
 ) -> Poll<io::Result<usize>> {
-    if fds.len() > MOST_DESCRIPTORS {
-        let text = format!("{} descriptors with one message; the most is {MOST_DESCRIPTORS}", fds.len());
-        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, text)));
-    }
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let send = || {
         let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&borrowed).size()];
@@ -156,8 +158,13 @@ impl TryFrom<OwnedFd> for Socket {
 
     /// Takes a connected Unix or TCP socket; needs to be called within a tokio runtime.
     fn try_from(fd: OwnedFd) -> io::Result<Self> {
+        let is_stream = sockopt::socket_type(&fd)? == SocketType::STREAM;
+        if !is_stream || sockopt::socket_acceptconn(&fd)? {
+            let text = "it is a socket, but no connected stream";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let family = rustix::net::getsockname(&fd)?.address_family();
-        if family == rustix::net::AddressFamily::UNIX {
+        if family == AddressFamily::UNIX {
             return std::os::unix::net::UnixStream::from(fd).try_into();
         }
         let stream = std::net::TcpStream::from(fd);

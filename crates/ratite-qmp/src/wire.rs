@@ -2,11 +2,9 @@
 //!
 //! Owns the socket, the decoder and what is yet to be written; knows no order and no meaning.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -26,13 +24,14 @@ use crate::transcript::Transcript;
 pub(crate) struct Wire {
     socket: Socket,
     decoder: Decoder,
-    outgoing: VecDeque<Outgoing>,
+    outgoing: Option<Outgoing>,
     limits: Limits,
     transcript: Option<Transcript>,
 }
 
 #[derive(Debug)]
 struct Outgoing {
+    id: u64,
     text: String,
     written: usize,
     fds: Vec<OwnedFd>,
@@ -40,44 +39,49 @@ struct Outgoing {
 
 impl Wire {
     pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
-        Self { socket, decoder: Decoder::new(limits), outgoing: VecDeque::new(), limits, transcript }
+        Self { socket, decoder: Decoder::new(limits), outgoing: None, limits, transcript }
     }
 
     pub(crate) fn carries_descriptors(&self) -> bool {
         self.socket.carries_descriptors()
     }
 
-    /// Puts a message behind those that wait to be written; `fds` travel with its first byte.
-    pub(crate) fn push(&mut self, text: String, fds: Vec<OwnedFd>) {
-        self.outgoing.push_back(Outgoing { text, written: 0, fds });
+    /// Whether a message can be pushed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outgoing.is_none()
     }
 
-    /// Whether the message that was pushed last has not been begun, so that more would only pile up behind it.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.outgoing.back().is_some_and(|last| last.written == 0)
+    /// Takes the message of the command `id`, to be written by the next flushes; `fds` travel with its first byte.
+    ///
+    /// One at a time: what waits elsewhere can still be given up.
+    pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>) {
+        debug_assert!(self.is_idle(), "one message at a time");
+        self.outgoing = Some(Outgoing { id, text, written: 0, fds });
     }
 
-    /// Writes what waits; ready only with the reason why nothing can be written any more.
+    /// Forgets the message of the command `id`, unless its first byte has gone.
+    pub(crate) fn take_back(&mut self, id: u64) {
+        self.outgoing.take_if(|message| message.id == id && message.written == 0);
+    }
+
+    /// Writes what there is to write; ready only with the reason why nothing can be written any more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
-        while let Some(first) = self.outgoing.front_mut() {
-            let rest = &first.text.as_bytes()[first.written..];
-            let count = match self.socket.poll_send(cx, rest, &first.fds) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(count)) => count,
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Disconnect::Io { operation: "write to", source: Arc::new(error) });
-                }
+        while let Some(message) = &mut self.outgoing {
+            let rest = &message.text.as_bytes()[message.written..];
+            let count = match ready!(self.socket.poll_send(cx, rest, &message.fds)) {
+                Ok(count) => count,
+                Err(error) => return Poll::Ready(Disconnect::io("write to", error)),
             };
-            if first.written == 0
+            if message.written == 0
                 && let Some(transcript) = &self.transcript
             {
-                transcript.note(Direction::Sent, &first.text);
+                transcript.note(Direction::Sent, &message.text);
             }
-            first.written += count;
+            message.written += count;
             // They have gone with the first byte; our copies are closed here.
-            first.fds.clear();
-            if first.written == first.text.len() {
-                self.outgoing.pop_front();
+            message.fds.clear();
+            if message.written == message.text.len() {
+                self.outgoing = None;
             }
         }
         Poll::Pending
@@ -98,10 +102,7 @@ impl Wire {
                 Ok(()) if count == 0 => return Poll::Ready(Err(self.ended())),
                 Ok(()) => self.decoder.filled(count),
                 Err(error) => {
-                    return Poll::Ready(Err(Disconnect::Io {
-                        operation: "read from",
-                        source: Arc::new(error),
-                    }));
+                    return Poll::Ready(Err(Disconnect::io("read from", error)));
                 }
             }
         }
