@@ -252,8 +252,7 @@ fn the_memory_of_a_long_message_is_given_back_though_the_next_has_begun() {
 fn a_message_without_end_costs_no_more_than_the_limit_allows() {
     let _alone = alone();
     run(async {
-        let mut limits = Limits::default();
-        limits.message = MIB;
+        let limits = Limits { message: MIB, ..Limits::default() };
         let (client, mut peer) = session(in_band().limits(limits)).await;
 
         let used = growth(async {

@@ -1,5 +1,7 @@
 //! The same without `async`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use ratite::MachineConfig;

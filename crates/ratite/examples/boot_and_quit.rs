@@ -1,5 +1,7 @@
 //! Starts a machine, asks it two questions, and ends it.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use ratite::MachineConfig;

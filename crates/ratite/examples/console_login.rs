@@ -1,5 +1,7 @@
 //! Talks with a guest over its serial console, until the guest powers itself off.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use ratite::ConsoleConfig;

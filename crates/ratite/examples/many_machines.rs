@@ -1,5 +1,7 @@
 //! Runs 64 machines at once.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 use std::time::Instant;
 

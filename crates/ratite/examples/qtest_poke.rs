@@ -1,5 +1,7 @@
 //! Pokes at a PC's real-time clock under qtest, with no guest code running.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use ratite::MachineConfig;

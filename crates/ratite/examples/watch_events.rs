@@ -1,5 +1,7 @@
 //! Listens to a machine's events while it is stopped, continued and ended.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use ratite::MachineConfig;

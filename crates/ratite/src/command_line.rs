@@ -62,7 +62,7 @@ fn quoted(word: &OsStr) -> String {
     match word.to_str() {
         Some(text) if !text.contains(|c: char| c.is_control()) => {
             let text = masked(text);
-            shlex::try_quote(&text).map_or_else(|_| text.to_string(), |quoted| quoted.into_owned())
+            shlex::try_quote(&text).map_or_else(|_| text.to_string(), Cow::into_owned)
         }
         // The mask is sought in what can be read of it; bytes that are no text are no secret that QEMU takes.
         _ => match masked(&word.to_string_lossy()) {

@@ -381,7 +381,7 @@ async fn pump_out(writer: &mut OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRe
         // Whoever asked may be gone by now.
         let _gone = done.send(writer.write_all(&bytes).await);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl Shared {

@@ -72,7 +72,10 @@ fn mask_json(value: &mut Value) -> bool {
             }
             any
         }
-        Value::Array(values) => values.iter_mut().fold(false, |any, value| mask_json(value) || any),
+        // All of them, not only up to the first that was masked.
+        Value::Array(values) => {
+            values.iter_mut().filter_map(|value| mask_json(value).then_some(())).count() > 0
+        }
         _ => false,
     }
 }

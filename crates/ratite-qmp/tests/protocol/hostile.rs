@@ -44,8 +44,7 @@ async fn ended_by(bytes: &[u8], limits: Limits) -> Malformed {
 }
 
 fn limit_of(message: usize) -> Limits {
-    let mut limits = Limits::default();
-    limits.message = message;
+    let limits = Limits { message, ..Limits::default() };
     limits
 }
 

@@ -276,8 +276,7 @@ async fn nesting_beyond_the_limit_fails_its_command_only_and_its_text_can_be_had
 
 #[tokio::test(start_paused = true)]
 async fn a_depth_limit_holds_to_the_level_however_small() {
-    let mut limits = Limits::default();
-    limits.depth = 3;
+    let limits = Limits { depth: 3, ..Limits::default() };
     let (client, mut peer) = session(Options::default().limits(limits)).await;
 
     let within = replied_with(&client, &mut peer, r#""return":[[[]]]"#).await;
