@@ -1,2 +1,23 @@
 //! The `ratite` command.
-fn main() {}
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod copy;
+mod diagnostics;
+mod duration;
+mod hints;
+mod output;
+mod qemu_args;
+mod report;
+mod signals;
+mod verdict;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = args::parse().and_then(commands::run);
+    report::show(&outcome);
+    ExitCode::from(report::exit_code(&outcome))
+}

@@ -62,6 +62,9 @@ pub use workdir::Log;
 
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+
     #[doc = include_str!("../../../docs/guide/launching.md")]
     struct Launching;
 

@@ -67,7 +67,7 @@ impl Pattern {
     fn compile(text: String, expression: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().unicode(false).utf8(false);
         let dfa = DFA::builder()
-            .configure(DFA::config().match_kind(MatchKind::All))
+            .configure(DFA::config().match_kind(MatchKind::All).cache_capacity(CACHE))
             .syntax(syntax)
             .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
             .build(expression)
@@ -98,6 +98,9 @@ impl Pattern {
         Some(Located { start: whole.start(), groups })
     }
 }
+
+/// The most memory that a search's automaton may take; ordinary patterns need some kilobytes of it.
+const CACHE: usize = 16 << 20;
 
 /// Where a match lies.
 #[derive(Debug)]
@@ -198,8 +201,13 @@ impl Search {
             }
         }
         self.state = Some(state);
+        let clears = self.cache.clear_count();
         let end =
             dfa.next_eoi_state(&mut self.cache, state).map_err(|error| SearchError(error.to_string()))?;
+        if self.cache.clear_count() != clears {
+            // What was saved means another state now.
+            return Err(SearchError("the pattern is too large to be searched in a stream".into()));
+        }
         Ok(end.is_match().then_some(bytes.len()))
     }
 }

@@ -44,8 +44,7 @@ async fn ended_by(bytes: &[u8], limits: Limits) -> Malformed {
 }
 
 fn limit_of(message: usize) -> Limits {
-    let limits = Limits { message, ..Limits::default() };
-    limits
+    Limits { message, ..Limits::default() }
 }
 
 async fn check_usable(client: &Client, peer: &mut Peer) {

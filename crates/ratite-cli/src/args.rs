@@ -1,0 +1,151 @@
+//! The words of the command line, as types.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use ratite::BadPattern;
+use ratite::Pattern;
+
+use crate::duration;
+use crate::report::Failure;
+
+/// Reads the program's arguments.
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    Cli::try_parse().map_err(Failure::Arguments)
+}
+
+/// Runs QEMU machines: starts one, shows its console, and ends it; nothing is left behind.
+#[derive(Debug, Parser)]
+#[command(name = "ratite", version, max_term_width = 100, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Runs a tiny guest in QEMU, talks to it, and shows what happens, in a second
+    #[command(after_help = DEMO_EXAMPLE)]
+    Demo(Demo),
+    /// Runs your own QEMU command line, with its serial console on stdout
+    #[command(after_help = RUN_EXAMPLES, long_about = RUN_AT_LENGTH, override_usage = RUN_USAGE)]
+    Run(Box<Run>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// The QEMU to run, one for x86
+    #[arg(long, value_name = "BINARY", default_value = "qemu-system-x86_64")]
+    pub(crate) qemu: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Ends the machine, and succeeds, once this text is on the console
+    #[arg(long, value_name = "TEXT", value_parser = literal)]
+    pub(crate) expect: Option<Pattern>,
+
+    /// The same for a regular expression over bytes
+    #[arg(long, value_name = "REGEX", value_parser = regex, conflicts_with = "expect")]
+    pub(crate) expect_regex: Option<Pattern>,
+
+    /// Ends the machine, and fails, after a time such as 500ms, 30s, 2m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Writes the console to this file, too, over an older one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+
+    /// How long an end may take before the machine is killed
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) grace: Duration,
+
+    /// The QEMU to run, and its arguments
+    #[arg(value_name = "QEMU", required = true, num_args = 1.., trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+fn literal(text: &str) -> Result<Pattern, &'static str> {
+    match text {
+        "" => Err("it is there before the machine has said anything"),
+        text => Ok(Pattern::literal(text)),
+    }
+}
+
+fn regex(expression: &str) -> Result<Pattern, BadPattern> {
+    Pattern::regex(expression)
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+      0  it worked
+      1  QEMU, the guest or the system said no
+      2  the command line was wrong
+      3  the machine could not be launched
+      4  the time was over
+     70  a bug in ratite
+  128+n  signal n ended it: 130 for Ctrl-C, 143 for SIGTERM, 141 when nobody
+         reads stdout any more
+
+Environment:
+  RATITE_LOG  what to log on stderr: warn (the default), debug, ratite=trace, …
+  NO_COLOR    no colours, if set";
+
+const RUN_USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...";
+
+const RUN_AT_LENGTH: &str = "\
+Runs your own QEMU command line, with its serial console on stdout.
+
+ratite puts before your arguments: no display, a QMP monitor, and the first
+serial port, which goes to stdout byte by byte. What QEMU says itself goes to
+stderr when it has ended. stdin is not read.
+
+The machine ends when the guest powers off; when what --expect waits for
+appears, or the time is over; with Ctrl-C, SIGTERM or SIGHUP; and when nobody
+reads stdout any more. It is asked to quit, and killed after its grace or at a
+second Ctrl-C. A reader of stdout that is slower than the guest holds it up.
+
+-nographic works as ever. A first `-serial stdio` or `-serial mon:stdio` asks for
+what ratite does anyway, and is left out. Any other -serial keeps the first serial
+port: no console is shown then, and --expect and --log cannot be had.";
+
+const DEMO_EXAMPLE: &str = "\
+Examples:
+  ratite demo
+  ratite demo --qemu ./build/qemu-system-x86_64";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
+  ratite run --expect 'login: ' --timeout 2m -- qemu-system-x86_64 -m 512 disk.img
+  ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
+
+Exit codes: 0 when the machine ended well, or what was expected appeared; 1 when it
+ended otherwise; 2 usage; 3 not launched; 4 time over; 128+n ended by signal n.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_behind_the_binary_is_qemus() {
+        let cli =
+            Cli::try_parse_from(["ratite", "run", "--grace", "1s", "qemu", "--timeout", "x", "--", "-S"])
+                .unwrap();
+
+        let Verb::Run(run) = cli.verb else { panic!("{cli:?}") };
+        assert_eq!(run.command, ["qemu", "--timeout", "x", "--", "-S"]);
+        assert_eq!((run.timeout, run.grace), (None, Duration::from_secs(1)));
+    }
+}

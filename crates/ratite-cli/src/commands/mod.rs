@@ -1,0 +1,55 @@
+//! The verbs, one a file, and what surrounds each of them: the runtime, the signals, and the net that catches a bug.
+
+mod demo;
+mod run;
+
+use std::panic;
+use std::panic::AssertUnwindSafe;
+
+use tokio::runtime::Builder;
+
+use crate::args::Cli;
+use crate::args::Verb;
+use crate::diagnostics;
+use crate::report::Failure;
+use crate::signals::Signals;
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    diagnostics::show()?;
+    catching(|| {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
+        runtime.block_on(async {
+            let mut signals = Signals::listen().map_err(Failure::System)?;
+            match cli.verb {
+                Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
+                Verb::Run(run) => run::run(*run, &mut signals).await,
+            }
+        })
+    })
+}
+
+/// Turns a panic into a [`Failure::Bug`]. Unwinding drops the machine on its way, and that ends it.
+fn catching(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<&str>()
+            .map(|words| (*words).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Failure::Bug(words.unwrap_or_else(|| "it panicked without a word".into())))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::exit_code;
+
+    #[test]
+    fn a_panic_is_reported_as_a_bug() {
+        let outcome = catching(|| panic!("a wrong {}", "turn"));
+
+        assert!(matches!(&outcome, Err(Failure::Bug(words)) if words == "a wrong turn"), "{outcome:?}");
+        assert_eq!(exit_code(&outcome), 70);
+    }
+}

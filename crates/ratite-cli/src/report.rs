@@ -1,0 +1,273 @@
+//! How a command ends: what went wrong, how it is told on stderr, and the exit code.
+//!
+//! ```text
+//! error: what could not be done
+//!   caused by: why, once for each cause
+//!     | QEMU's last words
+//!   command: what was run, for a shell
+//! hint: what can be done about it
+//! ```
+
+use std::error::Error;
+use std::io;
+use std::io::Write;
+use std::time::Duration;
+
+use ratite::Asked;
+use ratite::CommandLine;
+use ratite::Exit;
+use ratite::LaunchError;
+use ratite::ShutdownError;
+use ratite::Tail;
+
+use crate::hints;
+use crate::output::Paint;
+use crate::signals::Signal;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line is wrong, or asks for help.
+    #[error("the command line is wrong")]
+    Arguments(#[source] clap::Error),
+    /// The command line is wrong in a way that clap cannot see.
+    #[error("{problem}")]
+    Usage { problem: String, hint: String },
+    /// The machine did not start.
+    #[error(transparent)]
+    Launch(LaunchError),
+    /// The machine ended otherwise than it should.
+    #[error("{what}")]
+    Ended { what: String, exit: Box<Exit>, console: Option<Tail> },
+    /// The machine could not be ended well.
+    #[error(transparent)]
+    Shutdown(ShutdownError),
+    /// Something went wrong with a machine that ran; how it ended says more.
+    #[error("could not {doing}")]
+    Conversation { doing: String, source: Box<dyn Error + Send + Sync>, exit: Option<Box<Exit>> },
+    /// The user's own limit is over.
+    #[error("{what} within {limit:?}")]
+    TimedOut {
+        what: String,
+        limit: Duration,
+        /// If that was before it ran.
+        source: Option<LaunchError>,
+        exit: Option<Box<Exit>>,
+        console: Option<Tail>,
+    },
+    /// stdout takes no more.
+    #[error("could not write to stdout")]
+    Output(#[source] io::Error),
+    /// The console is not written completely to where it should.
+    #[error("the console is not complete: {0}")]
+    Incomplete(String),
+    /// The system lacks what the program itself needs.
+    #[error("could not begin")]
+    System(#[source] io::Error),
+    /// A signal ended the run.
+    #[error("ended by {signal}")]
+    Signal {
+        signal: Signal,
+        /// What was not well about the machine's end.
+        source: Option<ShutdownError>,
+    },
+    /// The program itself is wrong.
+    #[error("a bug in ratite: {0}")]
+    Bug(String),
+}
+
+/// The program's exit code. The one table; the help text and the guide show it.
+pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
+    match outcome {
+        Ok(()) => 0,
+        Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
+        Err(
+            Failure::Ended { .. }
+            | Failure::Shutdown(_)
+            | Failure::Conversation { .. }
+            | Failure::Output(_)
+            | Failure::Incomplete(_)
+            | Failure::System(_),
+        ) => 1,
+        Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
+        Err(Failure::Launch(_)) => 3,
+        Err(Failure::TimedOut { .. }) => 4,
+        Err(Failure::Bug(_)) => 70,
+        Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
+    }
+}
+
+impl Failure {
+    /// stdout took no more; a reader that went away ends the program as SIGPIPE would.
+    pub(crate) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Signal { signal: Signal::Pipe, source: None },
+            _ => Self::Output(error),
+        }
+    }
+
+    /// How the process ended, if there was one and it has.
+    fn exit(&self) -> Option<&Exit> {
+        match self {
+            Self::Ended { exit, .. } => Some(exit),
+            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } => exit.as_deref(),
+            Self::Shutdown(error) => error.exit(),
+            Self::Signal { source, .. } => source.as_ref()?.exit(),
+            _ => None,
+        }
+    }
+
+    /// What QEMU said.
+    pub(crate) fn words(&self) -> Option<&Tail> {
+        match self {
+            Self::Launch(error) => Some(error.log()),
+            Self::TimedOut { source: Some(error), .. } => Some(error.log()),
+            other => other.exit().map(|exit| &exit.log),
+        }
+    }
+
+    /// What was run.
+    pub(crate) fn command_line(&self) -> Option<&CommandLine> {
+        match self {
+            Self::Launch(error) => error.command_line(),
+            Self::TimedOut { source: Some(error), .. } => error.command_line(),
+            other => other.exit().map(|exit| &exit.command_line),
+        }
+    }
+
+    fn console(&self) -> Option<&Tail> {
+        match self {
+            Self::Ended { console, .. } | Self::TimedOut { console, .. } => console.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The causes, nearest first; none repeats what was said before it.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut said = self.to_string();
+        let mut causes = Vec::new();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                said.push_str(&text);
+                causes.push(text);
+            }
+            source = cause.source();
+        }
+        // An end that ratite brought about is no cause.
+        let ended = self.exit().filter(|exit| exit.asked != Asked::Us).map(Exit::to_string);
+        causes.extend(ended.filter(|ended| !said.contains(ended)));
+        causes
+    }
+}
+
+/// Tells how it ended on stderr, if there is something to tell.
+pub(crate) fn show(outcome: &Result<(), Failure>) {
+    let stderr = io::stderr();
+    let paint = Paint::of(&stderr);
+    let told = match outcome {
+        Ok(()) => return,
+        Err(Failure::Arguments(error)) => error.print(),
+        // Whoever closed stdout knows, and a terminal that is gone cannot be told.
+        Err(Failure::Signal { signal: Signal::Pipe, source: None }) => return,
+        Err(failure) => stderr.lock().write_all(text(failure, paint).as_bytes()),
+    };
+    // There is nobody left to tell; the exit code remains.
+    let _unheard = told;
+}
+
+/// A line of talk on stderr, beside the data on stdout.
+pub(crate) fn remark(text: &str) {
+    let stderr = io::stderr();
+    let label = Paint::of(&stderr).cyan("note:");
+    // Talk that nobody hears changes nothing.
+    let _unheard = writeln!(stderr.lock(), "{label} {text}");
+}
+
+/// What QEMU itself has said, after a run that went well.
+pub(crate) fn pass_on(words: &Tail) {
+    // Talk that nobody hears changes nothing.
+    let _unheard = io::stderr().lock().write_all(&words.bytes);
+}
+
+fn text(failure: &Failure, paint: Paint) -> String {
+    let mut text = format!("{} {failure}\n", paint.red("error:"));
+    for cause in failure.causes() {
+        text += &format!("  caused by: {cause}\n");
+    }
+    if let Some(words) = failure.words() {
+        text += &last_lines(words, WORDS_SHOWN);
+    }
+    if let Some(console) = failure.console() {
+        match last_lines(console, CONSOLE_SHOWN) {
+            lines if lines.is_empty() => text += "  the console: not a byte\n",
+            lines => text += &format!("  the console:\n{lines}"),
+        }
+    }
+    if let Some(command_line) = failure.command_line() {
+        text += &format!("  command: {command_line}\n");
+    }
+    for hint in hints::of(failure) {
+        text += &format!("{} {hint}\n", paint.cyan("hint:"));
+    }
+    text
+}
+
+/// How many lines of QEMU's last words are shown: with the rest of a report they fit on a screen.
+const WORDS_SHOWN: usize = 20;
+
+/// How many lines of the console are shown; all of it is on stdout.
+const CONSOLE_SHOWN: usize = 5;
+
+/// At most the last `limit` lines, each behind a bar.
+fn last_lines(tail: &Tail, limit: usize) -> String {
+    let text = tail.text();
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let before = lines.len().saturating_sub(limit);
+    let mut shown = match (before, tail.omitted) {
+        (0, 0) => String::new(),
+        _ => "    | …\n".to_owned(),
+    };
+    for line in &lines[before..] {
+        // What a terminal would obey is no text.
+        let line = line.replace(|character: char| character.is_control() && character != '\t', "·");
+        shown += format!("    | {line}").trim_end();
+        shown.push('\n');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(text: &str) -> Tail {
+        let mut tail = Tail::default();
+        tail.bytes = text.into();
+        tail
+    }
+
+    #[test]
+    fn of_many_lines_the_last_are_shown() {
+        assert_eq!(
+            last_lines(&tail("one\ntwo\r\n\nthree\n\n"), 9),
+            "    | one\n    | two\n    |\n    | three\n"
+        );
+        assert_eq!(last_lines(&tail("one\ntwo\nthree\n"), 2), "    | …\n    | two\n    | three\n");
+        assert_eq!(last_lines(&tail("a\u{1b}[31mb"), 2), "    | a·[31mb\n");
+        assert_eq!(last_lines(&tail("\n"), 2), "");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let failure = Failure::Conversation {
+            doing: "speak".into(),
+            source: Box::new(io::Error::other(io::Error::other("no air"))),
+            exit: None,
+        };
+
+        assert_eq!(failure.causes(), ["no air"]);
+        assert_eq!(text(&failure, Paint::NONE), "error: could not speak\n  caused by: no air\n");
+    }
+}

@@ -1,0 +1,12 @@
+//! The `ratite` command as a shell sees it: what it writes, its exit codes, and what it leaves behind, which is nothing.
+//!
+//! Every [`harness::Ratite`] proves at its end that none of its processes and folders is left.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
+mod console;
+mod demo;
+mod endings;
+mod failures;
+mod harness;
+mod usage;
