@@ -3,4 +3,5 @@
 
 pub mod linux_guest;
 pub mod orphans;
+pub mod scenario;
 pub mod scripted_qmp;

@@ -121,10 +121,7 @@ impl Allowed {
     #[must_use]
     pub fn nothing() -> Self {
         let (descriptors, children) = (Vec::new(), Vec::new());
-        Self {
-            descriptors,
-            children,
-        }
+        Self { descriptors, children }
     }
 
     /// Allows at most `count` new descriptors whose target starts with `target`, such as `pipe:`.
@@ -241,13 +238,7 @@ impl Process {
         let arguments = String::from_utf8_lossy(&arguments);
         let command_line = arguments.trim_end_matches('\0').replace('\0', " ");
         let name = name.to_owned();
-        Some(Self {
-            pid,
-            parent,
-            state,
-            name,
-            command_line,
-        })
+        Some(Self { pid, parent, state, name, command_line })
     }
 
     /// Whether it has ended and only waits to be reaped.
@@ -296,9 +287,7 @@ pub fn processes_with_mark(mark: &str) -> Vec<Process> {
         let mut variables = environment.split(|&byte| byte == 0);
         variables.any(|variable| variable.starts_with(&wanted))
     };
-    let others = numbers_in("/proc")
-        .into_iter()
-        .filter(|&pid| pid != process::id());
+    let others = numbers_in("/proc").into_iter().filter(|&pid| pid != process::id());
     let marked = others.filter(has_mark).filter_map(Process::find);
     marked.filter(|process| !process.is_zombie()).collect()
 }
@@ -350,9 +339,7 @@ pub fn open_descriptors() -> BTreeMap<u32, String> {
         Some((number, target.to_string_lossy().into_owned()))
     });
     // Readings of /proc come and go, those of other threads among them.
-    links
-        .filter(|(_, target)| !target.starts_with("/proc/"))
-        .collect()
+    links.filter(|(_, target)| !target.starts_with("/proc/")).collect()
 }
 
 /// The entries of a folder of /proc that are numbers.
@@ -396,9 +383,7 @@ mod tests {
         let left = before.left();
         let found = (u32::try_from(file.as_raw_fd()).unwrap(), "/dev/null".to_owned());
         assert!(left.descriptors.contains(&found), "{left}");
-        let allowing = before
-            .clone()
-            .allowing(Allowed::nothing().descriptors("/dev/null", 1));
+        let allowing = before.clone().allowing(Allowed::nothing().descriptors("/dev/null", 1));
         assert!(!allowing.left().descriptors.contains(&found));
         drop(file);
         before.assert_nothing_left();

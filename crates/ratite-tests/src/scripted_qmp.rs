@@ -39,20 +39,10 @@ impl ScriptedQmp {
     /// If the stream refuses its settings.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        stream
-            .set_nonblocking(false)
-            .expect("a socket can be made blocking");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket has a read timeout");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a socket has a write timeout");
-        Self {
-            stream,
-            unread: Vec::new(),
-            descriptors: VecDeque::new(),
-        }
+        stream.set_nonblocking(false).expect("a socket can be made blocking");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a read timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket has a write timeout");
+        Self { stream, unread: Vec::new(), descriptors: VecDeque::new() }
     }
 
     /// Makes a pair, plays `script` on one end in a thread, and returns the other end for the client.
@@ -121,8 +111,7 @@ impl ScriptedQmp {
     /// If the client says something else, closes the connection, or says nothing for 10 s.
     #[track_caller]
     pub fn read_command(&mut self) -> Value {
-        self.try_read_command()
-            .expect("the client closed the connection instead of sending a command")
+        self.try_read_command().expect("the client closed the connection instead of sending a command")
     }
 
     /// Reads the next command; `None` if the client has closed the connection.
@@ -137,17 +126,11 @@ impl ScriptedQmp {
                 Some(Ok(command)) => {
                     let end = values.byte_offset();
                     self.unread.drain(..end);
-                    assert!(
-                        command.is_object(),
-                        "the client sent {command} instead of a command"
-                    );
+                    assert!(command.is_object(), "the client sent {command} instead of a command");
                     return Some(command);
                 }
                 Some(Err(error)) if !error.is_eof() => {
-                    panic!(
-                        "the client sent no JSON ({error}): {:?}",
-                        String::from_utf8_lossy(&self.unread)
-                    );
+                    panic!("the client sent no JSON ({error}): {:?}", String::from_utf8_lossy(&self.unread));
                 }
                 // Not yet whole.
                 Some(Err(_)) | None => {}
@@ -192,10 +175,7 @@ impl ScriptedQmp {
     /// As [`send_bytes`](Self::send_bytes).
     #[track_caller]
     pub fn error(&mut self, command: &Value, class: &str, desc: &str) {
-        self.send(&with_id(
-            command,
-            json!({ "error": { "class": class, "desc": desc } }),
-        ));
+        self.send(&with_id(command, json!({ "error": { "class": class, "desc": desc } })));
     }
 
     /// Sends an event, always with the same timestamp.
@@ -218,10 +198,7 @@ impl ScriptedQmp {
     pub fn handshake(&mut self) -> Value {
         self.greet();
         let command = self.read_command();
-        assert_eq!(
-            command["execute"], "qmp_capabilities",
-            "the client began with {command}"
-        );
+        assert_eq!(command["execute"], "qmp_capabilities", "the client began with {command}");
         self.reply(&command, json!({}));
         command
     }
@@ -299,9 +276,7 @@ mod tests {
     fn commands_need_nothing_between_them() {
         let _alone = exclusive();
         let (mut client, server) = UnixStream::pair().unwrap();
-        client
-            .write_all(br#"{"execute":"a"}{"execute":"b","id":[1]} {"exec"#)
-            .unwrap();
+        client.write_all(br#"{"execute":"a"}{"execute":"b","id":[1]} {"exec"#).unwrap();
         client.write_all(br#"ute":"c"}"#).unwrap();
         drop(client);
 
@@ -309,11 +284,7 @@ mod tests {
 
         assert_eq!(
             commands,
-            [
-                json!({ "execute": "a" }),
-                json!({ "execute": "b", "id": [1] }),
-                json!({ "execute": "c" }),
-            ]
+            [json!({ "execute": "a" }), json!({ "execute": "b", "id": [1] }), json!({ "execute": "c" }),]
         );
     }
 
@@ -333,10 +304,7 @@ mod tests {
 
         script.join().unwrap();
         assert_eq!(lines[0], r#"{"id":{"x":1},"return":{}}"#);
-        assert_eq!(
-            lines[1],
-            r#"{"error":{"class":"GenericError","desc":"no"},"id":{"x":1}}"#
-        );
+        assert_eq!(lines[1], r#"{"error":{"class":"GenericError","desc":"no"},"id":{"x":1}}"#);
         assert!(lines[2].starts_with(r#"{"data":{},"event":"STOP""#));
         assert_eq!(lines.len(), 3);
     }
@@ -345,9 +313,7 @@ mod tests {
     fn a_handshake_ends_with_the_acceptance() {
         let _alone = exclusive();
         let (client, script) = ScriptedQmp::play(|mut qmp| qmp.handshake());
-        (&client)
-            .write_all(br#"{"execute":"qmp_capabilities","id":1}"#)
-            .unwrap();
+        (&client).write_all(br#"{"execute":"qmp_capabilities","id":1}"#).unwrap();
 
         let lines: Vec<_> = BufReader::new(client).lines().map(Result::unwrap).collect();
 

@@ -69,12 +69,7 @@ impl Fake {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().expect("the fake starts");
         let [monitor, console] = listeners.map(|listener| accept(&listener));
-        Self {
-            child,
-            monitor,
-            console,
-            folder,
-        }
+        Self { child, monitor, console, folder }
     }
 
     fn ready(words: &[&str]) -> Self {
@@ -426,20 +421,13 @@ fn it_leaves_children_behind_on_demand() {
     fake.send(r#"{"execute":"fake-exit","arguments":{"status":4}}"#);
     let (status, _) = fake.end();
 
-    let survivors: Vec<_> = children
-        .iter()
-        .copied()
-        .filter(|&child| is_alive(child))
-        .collect();
+    let survivors: Vec<_> = children.iter().copied().filter(|&child| is_alive(child)).collect();
     for child in &children {
         let pid = Pid::from_raw(i32::try_from(*child).unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         assert!(wait_until_gone(*child, PATIENCE));
     }
-    assert_eq!(
-        of_fake.iter().map(|child| child.pid).collect::<Vec<_>>(),
-        children
-    );
+    assert_eq!(of_fake.iter().map(|child| child.pid).collect::<Vec<_>>(), children);
     assert_eq!(status.code(), Some(4));
     assert_eq!(survivors, children);
 }

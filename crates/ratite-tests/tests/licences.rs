@@ -26,12 +26,7 @@ fn every_dependency_has_an_allowed_licence() {
 #[test]
 fn every_crate_of_ours_is_mit_or_apache() {
     for package in packages().iter().filter(|package| package["source"].is_null()) {
-        assert_eq!(
-            package["license"],
-            "MIT OR Apache-2.0",
-            "the licence of {}",
-            name(package)
-        );
+        assert_eq!(package["license"], "MIT OR Apache-2.0", "the licence of {}", name(package));
     }
     assert!(read("LICENSE-MIT").contains("Permission is hereby granted, free of charge"));
     assert!(read("LICENSE-APACHE").contains("Version 2.0, January 2004"));
@@ -58,10 +53,7 @@ fn a_licence_that_is_not_allowed_is_named_with_its_crate() {
     for licence in ["GPL-3.0-only", "MIT AND GPL-3.0-only", "Apache-2.0"] {
         let fault = fault("sample", Some(licence), &allowed);
 
-        assert_eq!(
-            fault,
-            Some(format!("sample: `{licence}` is not allowed by deny.toml"))
-        );
+        assert_eq!(fault, Some(format!("sample: `{licence}` is not allowed by deny.toml")));
     }
     assert!(fault("sample", None, &allowed).is_some_and(|fault| fault.contains("states no licence")));
     assert!(fault("sample", Some("My Own"), &allowed).is_some_and(|fault| fault.contains("cannot be read")));
@@ -95,14 +87,7 @@ fn allowed_licences(deny_toml: &str) -> Vec<Licensee> {
 /// Every package that is built for this system, ours and others'.
 fn packages() -> Vec<Value> {
     // Without the filter, cargo would want the crates of systems that nobody builds for here.
-    let output = cargo(&[
-        "metadata",
-        "--format-version",
-        "1",
-        "--locked",
-        "--filter-platform",
-        &host(),
-    ]);
+    let output = cargo(&["metadata", "--format-version", "1", "--locked", "--filter-platform", &host()]);
     let mut metadata: Value = serde_json::from_str(&output).expect("cargo's metadata is JSON");
     match metadata["packages"].take() {
         Value::Array(packages) => packages,
@@ -123,12 +108,7 @@ fn cargo(arguments: &[&str]) -> String {
         .output()
         .expect("cargo, which runs this test, can be run");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "`cargo {}`: {}\n{errors}",
-        arguments.join(" "),
-        output.status
-    );
+    assert!(output.status.success(), "`cargo {}`: {}\n{errors}", arguments.join(" "), output.status);
     String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 

@@ -51,10 +51,7 @@ fn the_libraries_forbid_unsafe_code() {
     for name in CRATES_WITH_FLOORS {
         let root = read(format!("crates/{name}/src/lib.rs"));
 
-        assert!(
-            root.lines().any(|line| line == "#![forbid(unsafe_code)]"),
-            "{name} does not forbid it"
-        );
+        assert!(root.lines().any(|line| line == "#![forbid(unsafe_code)]"), "{name} does not forbid it");
     }
 }
 
@@ -87,10 +84,7 @@ struct Source {
 
 impl Source {
     fn new(path: impl Into<PathBuf>, text: &str) -> Self {
-        Self {
-            path: path.into(),
-            text: text.to_owned(),
-        }
+        Self { path: path.into(), text: text.to_owned() }
     }
 
     fn fault(&self, line: usize, what: &str) -> String {
@@ -118,10 +112,7 @@ fn floors(architecture: &str, krate: &str) -> Floors {
         let floor = floor.and_then(|number| number.parse().ok());
         let floor = floor.unwrap_or_else(|| panic!("a row without the number of its floor: {row}"));
         for file in cells.next().unwrap_or_default().split('`').skip(1).step_by(2) {
-            assert!(
-                floors.insert(file.to_owned(), floor).is_none(),
-                "`{file}` has two floors: {row}"
-            );
+            assert!(floors.insert(file.to_owned(), floor).is_none(), "`{file}` has two floors: {row}");
         }
     }
     assert!(!floors.is_empty(), "ARCHITECTURE.md has no table `{header}`");
@@ -130,10 +121,7 @@ fn floors(architecture: &str, krate: &str) -> Floors {
 
 /// Every breach of `floors` by the files of one crate.
 fn floor_faults(floors: &Floors, sources: &[Source]) -> Vec<String> {
-    let modules: BTreeSet<String> = sources
-        .iter()
-        .filter_map(|source| module_of(&source.path))
-        .collect();
+    let modules: BTreeSet<String> = sources.iter().filter_map(|source| module_of(&source.path)).collect();
     let without_floor = modules.iter().filter(|module| !floors.contains_key(*module));
     let without_file = floors.keys().filter(|module| !modules.contains(*module));
 
@@ -206,13 +194,9 @@ fn heads_in_braces<'a>(words: &[Word<'a>]) -> Vec<Word<'a>> {
 fn attribute_faults(source: &Source, name: &str) -> Vec<String> {
     let words = words(&source.text);
     let is_attribute = |at: &usize| matches!(word(&words, at - 1), "#" | "!") && word(&words, *at) == "[";
-    let names = (1..words.len())
-        .filter(is_attribute)
-        .filter_map(|at| words.get(at + 1));
+    let names = (1..words.len()).filter(is_attribute).filter_map(|at| words.get(at + 1));
     let found = names.filter(|word| word.text == name);
-    found
-        .map(|word| source.fault(word.line, &format!("has `#[{name}]`")))
-        .collect()
+    found.map(|word| source.fault(word.line, &format!("has `#[{name}]`"))).collect()
 }
 
 /// Where `wanted` stands as a word of the code.
@@ -337,11 +321,8 @@ fn length_of_raw_string(literal: &str) -> Option<usize> {
 }
 
 fn is_test_or_example(path: &Path) -> bool {
-    path.components().any(|part| {
-        ["tests", "examples", "benches"]
-            .iter()
-            .any(|name| part.as_os_str() == *name)
-    })
+    path.components()
+        .any(|part| ["tests", "examples", "benches"].iter().any(|name| part.as_os_str() == *name))
 }
 
 fn every_source() -> impl Iterator<Item = Source> {
@@ -383,12 +364,7 @@ fn root() -> PathBuf {
 #[track_caller]
 fn report(faults: impl IntoIterator<Item = String>) {
     let faults: Vec<String> = faults.into_iter().collect();
-    assert!(
-        faults.is_empty(),
-        "{} faults:\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 mod the_checker {
@@ -409,16 +385,8 @@ mod the_checker {
 
     #[test]
     fn lower_floors_may_be_used() {
-        check(
-            "wing.rs",
-            "use crate::egg::Egg;\nuse crate::wing::Feather;\n",
-            &[],
-        );
-        check(
-            "twins/chick.rs",
-            "use crate::twins::other;\nuse crate::{egg, leg::{Leg, Toe}};\n",
-            &[],
-        );
+        check("wing.rs", "use crate::egg::Egg;\nuse crate::wing::Feather;\n", &[]);
+        check("twins/chick.rs", "use crate::twins::other;\nuse crate::{egg, leg::{Leg, Toe}};\n", &[]);
     }
 
     #[test]
@@ -426,21 +394,9 @@ mod the_checker {
         let same = "src/wing.rs:2: `wing` (floor 1) uses `leg` (floor 1)";
         let higher = "src/wing.rs:2: `wing` (floor 1) uses `ostrich` (floor 2)";
         check("wing.rs", "use crate::egg;\nuse crate::leg::Leg;\n", &[same]);
-        check(
-            "wing.rs",
-            "\nfn f() -> u8 { crate::leg::legs::<u8>() }\n",
-            &[same],
-        );
-        check(
-            "wing.rs",
-            "use crate::{egg::{self, ostrich},\n leg::{Leg, *}, ostrich}",
-            &[same, higher],
-        );
-        check(
-            "wing.rs",
-            "#[cfg(test)]\nfn f(_: [u8; 2]) { (); } use crate::ostrich::Ostrich;\n",
-            &[higher],
-        );
+        check("wing.rs", "\nfn f() -> u8 { crate::leg::legs::<u8>() }\n", &[same]);
+        check("wing.rs", "use crate::{egg::{self, ostrich},\n leg::{Leg, *}, ostrich}", &[same, higher]);
+        check("wing.rs", "#[cfg(test)]\nfn f(_: [u8; 2]) { (); } use crate::ostrich::Ostrich;\n", &[higher]);
     }
 
     #[test]
@@ -448,26 +404,14 @@ mod the_checker {
         let hidden =
             |word| format!("src/wing.rs:1: write `crate::`, a module with a floor, `::`; not `{word}`");
         check("wing.rs", "use crate::Ostrich;", &[&hidden("Ostrich")]);
-        check(
-            "wing.rs",
-            "use super::ostrich; pub(super) fn f() {}",
-            &[&hidden("super")],
-        );
+        check("wing.rs", "use super::ostrich; pub(super) fn f() {}", &[&hidden("super")]);
     }
 
     #[test]
     fn comments_literals_and_tests_may_name_anything() {
         check("egg.rs", "//! crate::leg\n/* crate::leg */\n", &[]);
-        check(
-            "egg.rs",
-            r##"const A: (&str, char, &str) = ("\"crate::leg", '"', r#"" crate::leg"#);"##,
-            &[],
-        );
-        check(
-            "egg.rs",
-            "fn f<'a>(_: &'a str) {}\n#[cfg(test)]\nmod tests { use crate::leg::Leg; }\n",
-            &[],
-        );
+        check("egg.rs", r##"const A: (&str, char, &str) = ("\"crate::leg", '"', r#"" crate::leg"#);"##, &[]);
+        check("egg.rs", "fn f<'a>(_: &'a str) {}\n#[cfg(test)]\nmod tests { use crate::leg::Leg; }\n", &[]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use crate::config::MachineConfig;
 use crate::config::Monitor;
 use crate::config::Place;
+use crate::config::WorkingFolder;
 
 /// What is wrong with a configuration, seen before anything is made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,18 @@ pub enum ConfigError {
         /// Why.
         reason: &'static str,
     },
+    /// Something that must be said is empty.
+    #[error("{what} is empty")]
+    Empty {
+        /// What it is: "the binary".
+        what: &'static str,
+    },
+    /// No environment can hold a variable of this name.
+    #[error("{name:?} cannot name an environment variable: it is empty or holds a `=`")]
+    Variable {
+        /// The name.
+        name: OsString,
+    },
     /// The monitor's host is empty.
     #[error("the monitor's host is empty; `127.0.0.1` is this machine")]
     EmptyHost,
@@ -50,12 +63,18 @@ impl MachineConfig {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
-        for arg in self.wrapper.iter().chain([&self.binary]).chain(&self.args) {
-            check_nul("the argument", arg)?;
+        for (what, value) in self.what_must_be_said() {
+            if value.is_empty() {
+                return Err(ConfigError::Empty { what });
+            }
         }
-        for (name, value) in &self.environment {
-            check_nul("the variable", name)?;
-            check_nul("the value", value.as_deref().unwrap_or_default())?;
+        for (what, value) in self.what_reaches_the_system() {
+            check_nul(what, value)?;
+        }
+        for (name, _) in &self.environment {
+            if name.is_empty() || name.as_encoded_bytes().contains(&b'=') {
+                return Err(ConfigError::Variable { name: name.clone() });
+            }
         }
         // The word alone, or with QEMU's second dash; a value such as `-name -daemonize` is not worth the risk.
         if self.args.iter().any(|arg| arg == "-daemonize" || arg == "--daemonize") {
@@ -67,13 +86,46 @@ impl MachineConfig {
         self.check_fd_numbers()
     }
 
+    fn what_must_be_said(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
+        let first = self.wrapper.first().map(|program| ("the wrapper", program.as_os_str()));
+        [("the binary", self.binary.as_os_str()), ("the base folder", self.base_folder.as_os_str())]
+            .into_iter()
+            .chain(first)
+    }
+
+    /// Everything that becomes an argument, a path or a variable.
+    fn what_reaches_the_system(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
+        let arguments = self.wrapper.iter().chain([&self.binary]).chain(&self.args);
+        let arguments = arguments.chain(&self.machine_type).chain(&self.accelerators);
+        let device = self.console.iter().filter_map(|console| console.device.as_ref());
+        let texts = self.fds.iter().flat_map(|fd| match &fd.place {
+            Place::Set { opaque, options, .. } => [opaque.as_ref(), options.as_ref()],
+            Place::Number(_) => [None, None],
+        });
+        let arguments =
+            arguments.chain(device).chain(texts.flatten()).map(|arg| ("the argument", arg.as_os_str()));
+        let variables = self.environment.iter().flat_map(|(name, value)| {
+            [("the variable", name.as_os_str()), ("the value", value.as_deref().unwrap_or_default())]
+        });
+        let working = match &self.working_folder {
+            WorkingFolder::At(folder) => Some(folder),
+            WorkingFolder::Callers | WorkingFolder::Work => None,
+        };
+        let folders = [Some(&self.base_folder), self.log_folder.as_ref(), working].into_iter().flatten();
+        arguments.chain(variables).chain(folders.map(|folder| ("the folder", folder.as_os_str())))
+    }
+
     fn check_fd_numbers(&self) -> Result<(), ConfigError> {
         let mut taken = Vec::new();
+        let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
         for fd in &self.fds {
             let Place::Number(number) = fd.place else { continue };
             let reason = match number {
                 ..0 => "it is negative",
                 0..=2 => "it is stdin, stdout or stderr",
+                _ if u64::from(number.unsigned_abs()) >= most => {
+                    "the system allows none so high (RLIMIT_NOFILE)"
+                }
                 _ if taken.contains(&number) => "it is given twice",
                 _ => {
                     taken.push(number);

@@ -251,6 +251,12 @@ impl MachineConfig {
         &mut self.args
     }
 
+    /// The `PATH` in which programs are searched: that of QEMU's environment.
+    pub(crate) fn search_path(&self) -> Option<OsString> {
+        let own = self.environment.iter().rev().find(|(name, _)| name == "PATH");
+        own.map_or_else(|| std::env::var_os("PATH"), |(_, value)| value.clone())
+    }
+
     /// Whether the binary is to be asked if it can end with its parent. What ratite itself starts ends with it anyway
     /// (PR_SET_PDEATHSIG).
     pub(crate) fn asks_exit_with_parent(&self) -> bool {

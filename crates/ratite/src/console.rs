@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
+use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -419,12 +420,13 @@ impl State {
 impl LogFile {
     fn create(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
-        let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC).bits().cast_signed();
+        // Non-blocking for what is no plain file: a pipe that nobody reads must hold up neither launch nor guest.
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
-            .custom_flags(no_follow)
+            .custom_flags(flags.bits().cast_signed())
             .open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), file })

@@ -69,23 +69,35 @@ pub enum Asked {
 
 /// The status of a process that has ended. Displays as "exited with status 1" or "was killed by signal 6 (SIGABRT)".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProcessExit(ExitStatus);
+pub struct ProcessExit(Option<ExitStatus>);
 
 impl ProcessExit {
     pub(crate) fn new(status: ExitStatus) -> Self {
-        Self(status)
+        Self(Some(status))
+    }
+
+    /// The end of a process whose status nobody kept: where SIGCHLD is ignored, the kernel reaps every child at once
+    /// (wait(2), "Notes").
+    pub(crate) fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// Whether the status is not to be had, because the program ignores SIGCHLD.
+    #[must_use]
+    pub fn is_unknown(self) -> bool {
+        self.0.is_none()
     }
 
     /// The exit status; `None` for a process that a signal ended.
     #[must_use]
     pub fn code(self) -> Option<i32> {
-        self.0.code()
+        self.0?.code()
     }
 
     /// The number of the signal that ended the process.
     #[must_use]
     pub fn signal(self) -> Option<i32> {
-        self.0.signal()
+        self.0?.signal()
     }
 
     /// The name of the signal that ended the process, such as `SIGKILL`.
@@ -97,12 +109,12 @@ impl ProcessExit {
     /// Whether the kernel wrote a core dump.
     #[must_use]
     pub fn core_dumped(self) -> bool {
-        self.0.core_dumped()
+        self.0.is_some_and(|status| status.core_dumped())
     }
 
-    /// As std has it.
+    /// As std has it; `None` if it is unknown.
     #[must_use]
-    pub fn status(self) -> ExitStatus {
+    pub fn status(self) -> Option<ExitStatus> {
         self.0
     }
 }
@@ -115,7 +127,7 @@ impl fmt::Display for ProcessExit {
                 let dumped = if self.core_dumped() { ", core dumped" } else { "" };
                 write!(f, "was killed by signal {signal} ({}{dumped})", signal_name(signal))
             }
-            (None, None) => write!(f, "ended ({})", self.0),
+            (None, None) => f.write_str("ended (its status is unknown: this program ignores SIGCHLD)"),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! PR_SET_PDEATHSIG ends the process that we forked when we are killed, but not a wrapper's children, and nobody
 //! removes the folders then. So each program that launches machines has one guard: a small `/bin/sh` process in a
 //! process group of its own that holds the reading end of a pipe. Whatever ends the program closes the pipe. The guard
-//! then kills every process that carries the program's mark in its environment, with its process group, removes the
-//! program's work folders, and exits.
+//! then kills the machines' process groups, and every process that carries the program's mark in its environment with its
+//! group, removes the program's work folders, and exits.
 //!
 //! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
 
@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
+use std::process::ChildStdin;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -22,7 +23,10 @@ use std::sync::PoisonError;
 
 use command_fds::CommandFdExt;
 
+use rustix::fs::OFlags;
+
 use crate::inherit;
+use crate::inherit::Inheritance;
 use crate::procfs::start_time;
 
 /// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
@@ -84,6 +88,19 @@ pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
     Ok(owner.mark.clone())
 }
 
+/// Tells the guard of a process group that is a machine's, or no longer is.
+pub(crate) fn announce(group: u32, lives: bool) {
+    let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Owner { pid, guard: Some(guard), .. }) = &mut *owner
+        && *pid == std::process::id()
+    {
+        let sign = if lives { '+' } else { '-' };
+        if let Err(error) = guard.tell(format!("{sign}{group}").as_bytes()) {
+            unguarded(error);
+        }
+    }
+}
+
 fn unguarded(error: io::Error) {
     tracing::warn!(%error, "no guard: a wrapper's children may outlive a killed program");
 }
@@ -92,6 +109,7 @@ fn unguarded(error: io::Error) {
 #[derive(Debug)]
 struct Guard {
     process: Child,
+    pipe: ChildStdin,
     folders: Vec<Vec<u8>>,
 }
 
@@ -101,11 +119,11 @@ impl Guard {
         let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
         let mut command = Command::new("/bin/sh");
         // It must not hold open what the program's end is to close.
-        let strays = inherit::exactly(Vec::new())?;
-        if !strays.is_empty() {
-            command.fd_mappings(strays).map_err(io::Error::other)?;
+        let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;
+        if !mappings.is_empty() {
+            command.fd_mappings(mappings).map_err(io::Error::other)?;
         }
-        let process = command
+        let mut process = command
             .args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX])
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -116,7 +134,19 @@ impl Guard {
             // A Ctrl-C in the terminal is meant for the program, not for its guard.
             .process_group(0)
             .spawn()?;
-        Ok(Self { process, folders: Vec::new() })
+        drop(placeholders);
+        let pipe = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        // A guard that somebody has stopped must not stop us.
+        rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        Ok(Self { process, pipe, folders: Vec::new() })
+    }
+
+    /// Writes a line to the guard.
+    fn tell(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut text = line.to_vec();
+        text.push(b'\n');
+        // Shorter than PIPE_BUF in all but odd cases, so written whole or not at all.
+        self.pipe.write_all(&text)
     }
 
     /// Whether the guard is still there; somebody may have killed it.
@@ -134,10 +164,7 @@ impl Guard {
             tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
             return Ok(());
         }
-        let mut line = path.to_vec();
-        line.push(b'\n');
-        let pipe = self.process.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        pipe.write_all(&line)?;
+        self.tell(path)?;
         self.folders.push(path.to_owned());
         Ok(())
     }
@@ -163,13 +190,24 @@ pub(crate) fn owner_in_folder_name(name: &OsStr) -> Option<(u32, u64)> {
 
 /// The guard itself: POSIX sh, with grep, sleep and rm.
 ///
-/// Each line read is a base folder. The end of input is the end of the program; several rounds then, because a process
-/// may have been between fork and exec, with the parent's environment, when the first looked.
+/// Each line read is a process group that is a machine's (`+`) or no longer is (`-`), or a base folder (`/`). The end of
+/// input is the end of the program; several rounds then, because a process may have been between fork and exec, with the
+/// parent's environment, when the first looked.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 mark=$1 program_group=$2 variable=$3 prefix=$4
+groups=' '
 set --
-while IFS= read -r folder; do set -- "$@" "$folder"; done
+while IFS= read -r line; do
+    case $line in
+        +*) groups="$groups${line#+} " ;;
+        -*) case $groups in
+                *" ${line#-} "*) groups="${groups%%" ${line#-} "*} ${groups#*" ${line#-} "}" ;;
+            esac ;;
+        /*) set -- "$@" "$line" ;;
+    esac
+done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 round=0
 while [ $round -lt 40 ]; do
     found=

@@ -94,8 +94,14 @@ impl History {
     /// Takes what is unread up to the offset `end`, and tells where in it `pattern` matched.
     pub(crate) fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
         let dropped = self.take_lag();
-        let mut bytes = self.take_to(end);
-        match pattern.locate(&bytes) {
+        let count = usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX);
+        // One byte of what follows stays in sight, for a pattern that looks ahead.
+        let mut bytes = self.since(self.first_unread()).concat();
+        bytes.truncate(count + 1);
+        self.read = end;
+        let located = pattern.locate(&bytes, count);
+        bytes.truncate(count);
+        match located {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
                 Match { before: bytes, matched, groups: located.groups, dropped }

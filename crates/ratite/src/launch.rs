@@ -103,13 +103,16 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         own_group: config.own_process_group,
         // QEMU itself stays where it is put; what a wrapper does is its own affair.
         mark: (!config.wrapper.is_empty()).then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
+        announce: guard::announce,
         estate,
     };
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
-    let process = Process::spawn(spawn).await.map_err(|source| {
+    let fault = |source| {
         LaunchError::new(spawn_failure(config, &command_line, source)).with_command_line(command_line.clone())
-    })?;
+    };
+    program::check(command_line.program().as_ref(), config.search_path().as_deref()).map_err(fault)?;
+    let process = Process::spawn(spawn).await.map_err(fault)?;
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
@@ -339,7 +342,7 @@ fn spawn_failure(config: &MachineConfig, command_line: &CommandLine, source: io:
         WorkingFolder::At(folder) if !folder.is_dir() => {
             format!("the working folder `{}` is no folder", folder.display())
         }
-        _ => program::what_is_wrong(program.as_ref(), &source),
+        _ => program::what_is_wrong(program.as_ref(), config.search_path().as_deref(), &source),
     };
     LaunchErrorKind::Spawn { role, program: program.to_string_lossy().into_owned(), reason, source }
 }

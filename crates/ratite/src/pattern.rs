@@ -87,11 +87,11 @@ impl Pattern {
         Search { pattern: self.clone(), cache, state: None }
     }
 
-    /// Where the match that ends at the end of `bytes` lies, and what its groups hold; `None` when its beginning is not
-    /// in `bytes` any more.
-    pub(crate) fn locate(&self, bytes: &[u8]) -> Option<Located> {
+    /// Where the match that ends at `end` in `bytes` lies, and what its groups hold; `None` when its beginning is not in
+    /// `bytes` any more. What follows `end` is looked at only by what looks ahead, such as `\b`.
+    pub(crate) fn locate(&self, bytes: &[u8], end: usize) -> Option<Located> {
         let mut captures = self.0.regex.create_captures();
-        self.0.regex.captures(Input::new(bytes), &mut captures);
+        self.0.regex.captures(Input::new(bytes).range(..end), &mut captures);
         let whole = captures.get_match()?;
         let groups =
             captures.iter().skip(1).map(|span| span.map(|span| bytes[span.range()].to_vec())).collect();
@@ -265,7 +265,7 @@ mod tests {
     fn groups_are_told() {
         let pattern = Pattern::regex(r"eth(\d): (up|down)(!)?").unwrap();
 
-        let located = pattern.locate(b"...eth7: down").unwrap();
+        let located = pattern.locate(b"...eth7: down", 13).unwrap();
 
         assert_eq!(located.start, 3);
         assert_eq!(located.groups, [Some(b"7".to_vec()), Some(b"down".to_vec()), None]);

@@ -27,7 +27,11 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// A binary that cannot be asked has not.
 pub(crate) async fn exits_with_parent(config: &MachineConfig, scratch: &Path) -> bool {
     static KNOWN: Mutex<Option<HashMap<Identity, bool>>> = Mutex::new(None);
-    let Some(identity) = program::find(config.binary.as_ref()).and_then(Identity::of) else { return false };
+    let Some(identity) =
+        program::find(config.binary.as_ref(), config.search_path().as_deref()).and_then(Identity::of)
+    else {
+        return false;
+    };
     let known =
         KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&identity).copied();
     if let Some(known) = known {
@@ -73,6 +77,7 @@ async fn help(binary: &Path, scratch: &Path, limit: Duration) -> io::Result<Vec<
         fds: Vec::new(),
         own_group: true,
         mark: None,
+        announce: |_, _| {},
         estate: Box::new(()),
     };
     let process = Process::spawn(spawn).await?;

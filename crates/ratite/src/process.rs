@@ -35,6 +35,7 @@ use tokio::sync::watch;
 
 use crate::exit::ProcessExit;
 use crate::inherit;
+use crate::inherit::Inheritance;
 use crate::procfs::marked;
 
 /// What to start, ready for the kernel.
@@ -50,6 +51,8 @@ pub(crate) struct Spawn {
     /// The `NAME=VALUE` in its environment by which a process that has left the group is found at the end; `None` where
     /// nothing can have left it.
     pub(crate) mark: Option<String>,
+    /// Called with the number of the process's own group when there is one, and again (`false`) when it is over.
+    pub(crate) announce: fn(u32, bool),
     /// Dropped once the process is gone and nobody needs it any more.
     pub(crate) estate: Estate,
 }
@@ -190,8 +193,18 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
 }
 
 fn start(spawn: Spawn) -> io::Result<Process> {
-    let Spawn { program, arguments, environment, working_folder, output, fds, own_group, mark, estate } =
-        spawn;
+    let Spawn {
+        program,
+        arguments,
+        environment,
+        working_folder,
+        output,
+        fds,
+        own_group,
+        mark,
+        announce,
+        estate,
+    } = spawn;
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, value) in environment {
@@ -207,12 +220,15 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     if own_group {
         command.process_group(0);
     }
-    command.fd_mappings(inherit::exactly(fds)?).map_err(io::Error::other)?;
+    let Inheritance { mappings, placeholders } = inherit::exactly(fds)?;
+    command.fd_mappings(mappings).map_err(io::Error::other)?;
     // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
+    drop(placeholders);
     let started = Instant::now();
     let pid = child.id();
-    let mut owned = Owned { child, own_group, mark };
+    let mut owned = Owned { child, own_group, mark, announce };
+    owned.announce(true);
     let pidfd = watch_end(owned.pid()).inspect_err(|_| drop(owned.end()))?;
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -234,11 +250,18 @@ struct Owned {
     child: Child,
     own_group: bool,
     mark: Option<String>,
+    announce: fn(u32, bool),
 }
 
 impl Owned {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    fn announce(&self, lives: bool) {
+        if self.own_group {
+            (self.announce)(self.child.id(), lives);
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -259,6 +282,7 @@ impl Owned {
         if let Some(mark) = &self.mark {
             kill_marked(mark.as_bytes());
         }
+        self.announce(false);
         self.child.wait()
     }
 }
@@ -292,12 +316,14 @@ async fn supervise(
     let released = until_exit(&owned, &pidfd, &mut orders).await;
     let after = started.elapsed();
     // What is left of the group goes with its leader.
-    match owned.end() {
-        Ok(status) => {
-            publish.send_replace(State::Exited(Exited { status: ProcessExit::new(status), after }));
-        }
-        Err(error) => tracing::error!(%error, "could not reap a child"),
-    }
+    let status = owned.end().map_or_else(
+        |error| {
+            tracing::warn!(%error, "could not reap a child");
+            ProcessExit::unknown()
+        },
+        ProcessExit::new,
+    );
+    publish.send_replace(State::Exited(Exited { status, after }));
     if let Some(done) = until_released(released, &mut orders).await {
         drop(estate);
         let _gone = done.send(());

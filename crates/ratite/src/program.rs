@@ -2,27 +2,51 @@
 //!
 //! The system has one word, "no such file", for a missing binary, a script's missing interpreter and a missing loader.
 
+use std::ffi::OsStr;
 use std::io;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 /// What is wrong with `program`, which could not be started because of `source`.
-pub(crate) fn what_is_wrong(program: &Path, source: &io::Error) -> String {
-    match find(program) {
+pub(crate) fn what_is_wrong(program: &Path, search: Option<&OsStr>, source: &io::Error) -> String {
+    match find(program, search) {
         None if program.as_os_str().as_encoded_bytes().contains(&b'/') => "there is no such file".into(),
         None => "no folder in PATH has it".into(),
         Some(path) => what_is_wrong_at(&path, source),
     }
 }
 
-/// Where the system finds a program.
-pub(crate) fn find(program: &Path) -> Option<PathBuf> {
+/// Where the system finds a program; a name without a `/` in the folders of `search`, a PATH.
+pub(crate) fn find(program: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
     if program.as_os_str().as_encoded_bytes().contains(&b'/') {
         return program.exists().then(|| program.to_owned());
     }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.exists())
+    std::env::split_paths(search?).map(|folder| folder.join(program)).find(|candidate| candidate.exists())
+}
+
+/// Refuses a file of text that names no interpreter.
+///
+/// The system would (ENOEXEC), but the C library's `execvp` runs such a file with the shell instead, whose complaints about
+/// it tell nothing.
+///
+/// # Errors
+/// ENOEXEC.
+pub(crate) fn check(program: &Path, search: Option<&OsStr>) -> io::Result<()> {
+    let Some(path) = find(program, search).filter(|path| path.is_file()) else { return Ok(()) };
+    // What cannot be read may still be run.
+    let Ok(head) = head(&path) else { return Ok(()) };
+    // Other formats may be registered with the kernel (binfmt_misc), but none of them is text.
+    let is_text = !head.contains(&0) && !head.starts_with(b"\x7fELF");
+    if is_text && !head.starts_with(b"#!") { Err(io::Error::from_raw_os_error(ENOEXEC)) } else { Ok(()) }
+}
+
+/// The beginning of a file.
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    std::fs::File::open(path)?.take(4096).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
@@ -53,9 +77,7 @@ const ENOEXEC: i32 = 8;
 
 /// The interpreter in a script's first line, or in an ELF program's header (PT_INTERP), as far as it can be read.
 fn interpreter(path: &Path) -> Option<String> {
-    use std::io::Read;
-    let mut head = Vec::new();
-    std::fs::File::open(path).ok()?.take(4096).read_to_end(&mut head).ok()?;
+    let head = head(path).ok()?;
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next()?;
         return String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned);

@@ -145,6 +145,7 @@ async fn gather(running: &Running) -> Exit {
         tracing::warn!(%error, "could not read the log");
         Tail::default()
     });
+    running.log.finished();
     running.process.release().await;
     let asked = who_asked(running, exited, shutdown.as_ref());
     match asked {
@@ -187,10 +188,10 @@ const KILL: i32 = 9;
 const TERM: i32 = 15;
 
 /// An exit with status 0 is clean, whoever asked for it, and so is an end by the signal that was sent for it; anything
-/// else is named.
+/// else is named. Of an unknown status there is nothing bad to tell.
 fn judge(exit: Exit, grace: Duration) -> Result<Exit, ShutdownError> {
     let kind = match exit.asked {
-        _ if exit.success() => return Ok(exit),
+        _ if exit.success() || exit.status.is_unknown() => return Ok(exit),
         Asked::UsByForce => return Ok(exit),
         // Without a monitor SIGTERM is how we ask; it ends a QEMU that has not set up its handler yet.
         Asked::Us if exit.status.signal() == Some(TERM) => return Ok(exit),

@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
@@ -31,6 +32,28 @@ pub(crate) struct Workdir {
     #[expect(dead_code, reason = "holding it holds the lock")]
     lock: File,
 }
+
+/// How often, and how far apart, a folder is tried to be removed by a program that has no descriptor left for it.
+const REMOVALS: (usize, Duration) = (50, Duration::from_millis(20));
+
+impl Drop for Workdir {
+    fn drop(&mut self) {
+        let (most, pause) = REMOVALS;
+        for _ in 0..most {
+            // What the folder's own drop cannot do for lack of descriptors, it does once others have closed theirs.
+            match std::fs::read_dir(self.folder.path()) {
+                Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
+                    std::thread::park_timeout(pause);
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// "Too many open files", in this process and in the system; the same numbers on every Linux.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// The file in a work folder that its owner keeps locked.
 const LOCK: &str = "owner.lock";
@@ -98,7 +121,7 @@ fn is_dead(folder: &Path) -> bool {
 }
 
 /// How old a folder without a lock file must be to be taken for a dead program's.
-const UNLOCKED_AGE: std::time::Duration = std::time::Duration::from_secs(60);
+const UNLOCKED_AGE: Duration = Duration::from_secs(60);
 
 /// Never through a symbolic link, never into a child.
 fn no_follow() -> i32 {
@@ -175,6 +198,12 @@ impl Log {
         }
         bytes.truncate(read);
         Ok(Tail { bytes, omitted: start })
+    }
+
+    /// Says that nobody writes any more: another run may set the file aside. It can still be read here.
+    pub(crate) fn finished(&self) {
+        // An error would mean that there is no lock.
+        let _unlocked = rustix::fs::flock(&*self.file, FlockOperation::Unlock);
     }
 
     /// A descriptor for the child's stdout or stderr.

@@ -17,7 +17,8 @@
 //! # Panics
 //!
 //! Every method here that waits panics when it is called from within an async runtime, where it would block the
-//! executor; the message names the async method to use. It also panics in a process that was forked off the one that
+//! executor; the message names the async method to use. On a thread that the runtime has set aside for blocking
+//! (`spawn_blocking`) it works. It also panics in a process that was forked off the one that
 //! launched: the background threads are not there.
 
 mod console;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::panic::catch_unwind;
 
 use tokio::runtime::Handle;
 
@@ -25,11 +26,17 @@ impl Background {
         make()
     }
 
+    /// Whether this thread may wait. Within an async runtime only one may that the runtime has set aside for it
+    /// (`spawn_blocking`), which tokio tells by a panic alone.
+    fn may_block(&self) -> bool {
+        Handle::try_current().is_err() || catch_unwind(|| self.runtime.block_on(async {})).is_ok()
+    }
+
     /// Waits for `future`, which is that of the async method `twin`.
     #[track_caller]
     pub(crate) fn wait<T>(&self, twin: &str, future: impl Future<Output = T>) -> T {
         assert!(
-            Handle::try_current().is_err(),
+            self.may_block(),
             "a blocking call within an async runtime would stop its tasks: use `{twin}` and `.await` it",
         );
         assert!(

@@ -61,9 +61,7 @@ impl Arguments {
             if name == "S" {
                 parsed.paused = true;
             } else if TAKES_A_VALUE.contains(&name) {
-                let value = rest
-                    .next()
-                    .ok_or_else(|| format!("-{name}: requires an argument"))?;
+                let value = rest.next().ok_or_else(|| format!("-{name}: requires an argument"))?;
                 parsed.option(name, value)?;
             }
         }
@@ -77,17 +75,11 @@ impl Arguments {
             "mon" => self.monitors.extend(monitor(value)),
             "serial" | "qtest" => {
                 if let Some(id) = value.to_string_lossy().strip_prefix("chardev:") {
-                    let users = if name == "serial" {
-                        &mut self.consoles
-                    } else {
-                        &mut self.qtests
-                    };
+                    let users = if name == "serial" { &mut self.consoles } else { &mut self.qtests };
                     users.push(id.to_owned());
                 }
             }
-            "device" => self
-                .consoles
-                .extend(Options::split(value, "driver").text("chardev")),
+            "device" => self.consoles.extend(Options::split(value, "driver").text("chardev")),
             "name" => self.name = Options::split(value, "guest").text("guest"),
             _ => {}
         }
@@ -97,9 +89,7 @@ impl Arguments {
 
 fn option_name(word: &OsStr) -> &str {
     let word = word.to_str().unwrap_or_default();
-    word.strip_prefix("--")
-        .or_else(|| word.strip_prefix('-'))
-        .unwrap_or_default()
+    word.strip_prefix("--").or_else(|| word.strip_prefix('-')).unwrap_or_default()
 }
 
 fn chardev(value: &OsStr) -> Result<Option<Chardev>, String> {
@@ -108,33 +98,21 @@ fn chardev(value: &OsStr) -> Result<Option<Chardev>, String> {
         return Ok(None);
     }
     let text = format!("-chardev {}", value.to_string_lossy());
-    let id = options
-        .text("id")
-        .ok_or_else(|| format!("{text}: Parameter 'id' is missing"))?;
+    let id = options.text("id").ok_or_else(|| format!("{text}: Parameter 'id' is missing"))?;
     let number = |key: &str| {
         let digits = options.text(key).unwrap_or_default();
-        digits
-            .parse::<u16>()
-            .map_err(|_| format!("{text}: Parameter '{key}' expects a number"))
+        digits.parse::<u16>().map_err(|_| format!("{text}: Parameter '{key}' expects a number"))
     };
     let address = if options.has("fd") {
         Address::Descriptor(number("fd")?.into())
     } else if let Some(path) = options.bytes("path") {
         Address::Path(OsString::from_vec(path.to_vec()).into())
     } else if let Some(host) = options.text("host") {
-        Address::Tcp {
-            host,
-            port: number("port")?,
-        }
+        Address::Tcp { host, port: number("port")? }
     } else {
         return Err(format!("{text}: one of 'fd', 'path' and 'host' is needed"));
     };
-    Ok(Some(Chardev {
-        id,
-        address,
-        server: options.is_on("server"),
-        text,
-    }))
+    Ok(Some(Chardev { id, address, server: options.is_on("server"), text }))
 }
 
 fn monitor(value: &OsStr) -> Option<MonitorOption> {
@@ -161,32 +139,21 @@ impl Options {
             }
         }
         let pairs =
-            items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| match item.iter().position(|&b| b == b'=') {
-                    Some(at) => (
-                        String::from_utf8_lossy(&item[..at]).into_owned(),
-                        item[at + 1..].to_vec(),
-                    ),
-                    None if index == 0 => (implied.to_owned(), item.clone()),
-                    None => (String::from_utf8_lossy(item).into_owned(), b"on".to_vec()),
-                });
+            items.iter().enumerate().map(|(index, item)| match item.iter().position(|&b| b == b'=') {
+                Some(at) => (String::from_utf8_lossy(&item[..at]).into_owned(), item[at + 1..].to_vec()),
+                None if index == 0 => (implied.to_owned(), item.clone()),
+                None => (String::from_utf8_lossy(item).into_owned(), b"on".to_vec()),
+            });
         Self(pairs.collect())
     }
 
     /// The value of `key`; as in QEMU, the last one counts.
     fn bytes(&self, key: &str) -> Option<&[u8]> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_slice())
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_slice())
     }
 
     fn text(&self, key: &str) -> Option<String> {
-        self.bytes(key)
-            .map(|value| String::from_utf8_lossy(value).into_owned())
+        self.bytes(key).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     fn has(&self, key: &str) -> bool {
@@ -218,16 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_ignored() {
-        let given = [
-            "-display",
-            "none",
-            "--serial",
-            "null",
-            "-device",
-            "isa-serial,chardev=c",
-            "file",
-            "-S",
-        ];
+        let given = ["-display", "none", "--serial", "null", "-device", "isa-serial,chardev=c", "file", "-S"];
 
         let parsed = Arguments::parse(&given.map(OsString::from)).unwrap();
 

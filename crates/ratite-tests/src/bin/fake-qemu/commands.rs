@@ -60,26 +60,14 @@ impl Machine {
         match call.name.as_str() {
             "query-version" => returned(&version()),
             "query-status" => returned(&self.status()),
-            "query-name" => returned(
-                &self
-                    .name
-                    .as_ref()
-                    .map_or(json!({}), |name| json!({ "name": name })),
-            ),
-            "query-commands" => returned(
-                &COMMANDS
-                    .iter()
-                    .map(|name| json!({ "name": name }))
-                    .collect::<Vec<_>>()
-                    .into(),
-            ),
+            "query-name" => returned(&self.name.as_ref().map_or(json!({}), |name| json!({ "name": name }))),
+            "query-commands" => {
+                returned(&COMMANDS.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>().into())
+            }
             "stop" => self.set_running(false),
             "cont" => self.set_running(true),
             "system_reset" => {
-                self.emit(
-                    "RESET",
-                    Some(&json!({ "guest": false, "reason": "host-qmp-system-reset" })),
-                );
+                self.emit("RESET", Some(&json!({ "guest": false, "reason": "host-qmp-system-reset" })));
                 nothing()
             }
             "system_powerdown" => self.power_down(),
@@ -136,21 +124,14 @@ impl Machine {
                 nothing()
             }
             "fake-children" => returned(&self.children.iter().map(Child::id).collect::<Vec<_>>().into()),
-            "fake-fds" => self
-                .descriptors_open()
-                .map_err(|error| Refusal::generic(error.to_string())),
+            "fake-fds" => self.descriptors_open().map_err(|error| Refusal::generic(error.to_string())),
             "fake-env" => returned(&environment()),
             "fake-args" => returned(
-                &env::args_os()
-                    .map(|word| word.to_string_lossy().into())
-                    .collect::<Vec<Value>>()
-                    .into(),
+                &env::args_os().map(|word| word.to_string_lossy().into()).collect::<Vec<Value>>().into(),
             ),
             "fake-cwd" => returned(&env::current_dir().unwrap_or_default().to_string_lossy().into()),
             "fake-process" => returned(&process_ids()),
-            name => Err(Refusal::not_found(format!(
-                "The command {name} has not been found"
-            ))),
+            name => Err(Refusal::not_found(format!("The command {name} has not been found"))),
         }
     }
 
@@ -179,16 +160,10 @@ impl Machine {
         if self.words.has("quit-no-reply") {
             process::exit(status);
         }
-        self.emit(
-            "SHUTDOWN",
-            Some(&json!({ "guest": false, "reason": "host-qmp-quit" })),
-        );
+        self.emit("SHUTDOWN", Some(&json!({ "guest": false, "reason": "host-qmp-quit" })));
         if !self.words.has("ignore-quit") {
             self.ending = true;
-            self.after(
-                self.words.milliseconds("quit-delay").unwrap_or_default(),
-                Due::Quit(status),
-            );
+            self.after(self.words.milliseconds("quit-delay").unwrap_or_default(), Due::Quit(status));
         }
         nothing()
     }
@@ -208,17 +183,14 @@ impl Machine {
         let descriptor =
             received.ok_or_else(|| Refusal::generic("No file descriptor supplied via SCM_RIGHTS"))?;
         let number = descriptor.as_raw_fd();
-        self.descriptors
-            .insert(format!("fdset {set}: {number}"), descriptor);
+        self.descriptors.insert(format!("fdset {set}: {number}"), descriptor);
         returned(&json!({ "fdset-id": set, "fd": number }))
     }
 
     fn closefd(&mut self, name: &str) -> Answer {
         match self.descriptors.remove(name) {
             Some(_) => nothing(),
-            None => Err(Refusal::generic(format!(
-                "File descriptor named '{name}' not found"
-            ))),
+            None => Err(Refusal::generic(format!("File descriptor named '{name}' not found"))),
         }
     }
 
@@ -226,14 +198,7 @@ impl Machine {
         let delay = Duration::from_millis(Given::of(call)?.number("ms")?);
         let session = self.monitors[call.monitor].session_number;
         let message = returning("{}", call.id.as_deref());
-        self.after(
-            delay,
-            Due::Reply {
-                monitor: call.monitor,
-                session,
-                message,
-            },
-        );
+        self.after(delay, Due::Reply { monitor: call.monitor, session, message });
         Ok(None)
     }
 
@@ -256,10 +221,7 @@ impl Machine {
     fn raw(&mut self, call: &Call) -> Answer {
         let given = Given::of(call)?;
         let bytes = match given.0.get("bytes").and_then(Value::as_array) {
-            Some(bytes) => bytes
-                .iter()
-                .filter_map(|byte| u8::try_from(byte.as_u64()?).ok())
-                .collect(),
+            Some(bytes) => bytes.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect(),
             None => given.text("text")?.into_bytes(),
         };
         self.monitors[call.monitor].raw(&bytes);
@@ -272,9 +234,7 @@ impl Machine {
             "lf" => Newline::Lf,
             "none" => Newline::None,
             other => {
-                return Err(Refusal::generic(format!(
-                    "Parameter 'style' does not accept value '{other}'"
-                )));
+                return Err(Refusal::generic(format!("Parameter 'style' does not accept value '{other}'")));
             }
         };
         nothing()
@@ -341,16 +301,12 @@ struct Given(Map<String, Value>);
 impl Given {
     fn of(call: &Call) -> Result<Self, Refusal> {
         let arguments = call.arguments.as_deref().unwrap_or("{}");
-        serde_json::from_str(arguments)
-            .map(Self)
-            .map_err(|error| Refusal::generic(error.to_string()))
+        serde_json::from_str(arguments).map(Self).map_err(|error| Refusal::generic(error.to_string()))
     }
 
     fn required<T>(&self, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Result<T, Refusal> {
-        let value = self
-            .0
-            .get(name)
-            .ok_or_else(|| Refusal::generic(format!("Parameter '{name}' is missing")))?;
+        let value =
+            self.0.get(name).ok_or_else(|| Refusal::generic(format!("Parameter '{name}' is missing")))?;
         read(value).ok_or_else(|| Refusal::generic(format!("Invalid parameter type for '{name}'")))
     }
 
@@ -371,19 +327,11 @@ impl Given {
     }
 
     fn text_or(&self, name: &str, default: &str) -> Result<String, Refusal> {
-        if self.0.contains_key(name) {
-            self.text(name)
-        } else {
-            Ok(default.to_owned())
-        }
+        if self.0.contains_key(name) { self.text(name) } else { Ok(default.to_owned()) }
     }
 
     fn number_or(&self, name: &str, default: u64) -> Result<u64, Refusal> {
-        if self.0.contains_key(name) {
-            self.number(name)
-        } else {
-            Ok(default)
-        }
+        if self.0.contains_key(name) { self.number(name) } else { Ok(default) }
     }
 }
 

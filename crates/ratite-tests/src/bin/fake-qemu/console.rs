@@ -33,20 +33,9 @@ struct Flood {
 
 impl Console {
     pub(crate) fn new(id: String, port: Port, words: &Words, deadline: Instant) -> Self {
-        let flood = words.number("console-flood").map(|total| Flood {
-            written: 0,
-            total: endless(total),
-        });
+        let flood = words.number("console-flood").map(|total| Flood { written: 0, total: endless(total) });
         let echo = words.has("console-echo");
-        Self {
-            id,
-            port,
-            typed: Vec::new(),
-            echo,
-            unfinished_line: Vec::new(),
-            flood,
-            deadline,
-        }
+        Self { id, port, typed: Vec::new(), echo, unfinished_line: Vec::new(), flood, deadline }
     }
 
     /// Says what it has to say at power-on.
@@ -124,12 +113,6 @@ pub(crate) fn endless(number: u64) -> u64 {
 pub(crate) fn filler(offset: u64, count: u64) -> Vec<u8> {
     let letters: Vec<u8> = (b'a'..=b'z').collect();
     (offset..offset + count)
-        .map(|at| {
-            if at % 64 == 63 {
-                b'\n'
-            } else {
-                letters[(at / 64 % 26) as usize]
-            }
-        })
+        .map(|at| if at % 64 == 63 { b'\n' } else { letters[(at / 64 % 26) as usize] })
         .collect()
 }

@@ -155,10 +155,7 @@ mod tests {
                 splitter.feed(piece);
                 values.extend(std::iter::from_fn(|| splitter.next()));
             }
-            let values: Vec<_> = values
-                .iter()
-                .map(|value| String::from_utf8_lossy(value))
-                .collect();
+            let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
             assert_eq!(values, expected, "{stream:?} in pieces of {step}");
         }
     }
@@ -181,13 +178,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_that_of_qemu() {
-        assert_eq!(
-            spaced(r#"{"a":[1,"x:,{"],"b":{}}"#),
-            r#"{"a": [1, "x:,{"], "b": {}}"#
-        );
-        assert_eq!(
-            pretty(r#"{"a": [1, 2]}"#),
-            "{\n    \"a\": [\n        1,\n        2\n    ]\n}"
-        );
+        assert_eq!(spaced(r#"{"a":[1,"x:,{"],"b":{}}"#), r#"{"a": [1, "x:,{"], "b": {}}"#);
+        assert_eq!(pretty(r#"{"a": [1, 2]}"#), "{\n    \"a\": [\n        1,\n        2\n    ]\n}");
     }
 }

@@ -42,11 +42,7 @@ pub(crate) enum Received {
 
 impl Line {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self {
-            socket,
-            queued: Vec::new(),
-            sent: 0,
-        }
+        Self { socket, queued: Vec::new(), sent: 0 }
     }
 
     /// The bytes that still wait for the peer.
@@ -63,11 +59,7 @@ impl Line {
     /// Sends what is queued as far as the peer takes it. A peer that is gone takes everything.
     pub(crate) fn flush(&mut self) {
         while self.backlog() > 0 {
-            match send(
-                &self.socket,
-                &self.queued[self.sent..],
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
+            match send(&self.socket, &self.queued[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(count) => self.sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -104,12 +96,7 @@ impl Line {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            flags,
-        ) {
+        match recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags) {
             Ok(message) => {
                 for part in control.drain() {
                     if let RecvAncillaryMessage::ScmRights(rights) = part {
@@ -117,11 +104,7 @@ impl Line {
                     }
                 }
                 bytes.truncate(message.bytes);
-                if bytes.is_empty() {
-                    Received::Closed
-                } else {
-                    Received::Bytes(bytes)
-                }
+                if bytes.is_empty() { Received::Closed } else { Received::Bytes(bytes) }
             }
             Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
             Err(_) => Received::Closed,

@@ -90,11 +90,7 @@ impl Machine {
         children: Vec<Child>,
     ) -> Result<Self, String> {
         let deadline = Instant::now() + Duration::from_secs(words.number("lifetime").unwrap_or(120));
-        let mut take = |id: &str| {
-            ports
-                .remove(id)
-                .ok_or_else(|| format!("chardev \"{id}\" not found"))
-        };
+        let mut take = |id: &str| ports.remove(id).ok_or_else(|| format!("chardev \"{id}\" not found"));
         let (mut monitors, mut consoles, mut qtests) = (Vec::new(), Vec::new(), Vec::new());
         for monitor in arguments.monitors {
             monitors.push(Monitor::new(take(&monitor.chardev)?, monitor.pretty));
@@ -181,11 +177,7 @@ impl Machine {
             Due::Greeting { monitor, session } if self.is_in_session(monitor, session) => {
                 self.greet_now(monitor);
             }
-            Due::Reply {
-                monitor,
-                session,
-                message,
-            } if self.is_in_session(monitor, session) => {
+            Due::Reply { monitor, session, message } if self.is_in_session(monitor, session) => {
                 self.monitors[monitor].message(&message);
             }
             Due::Greeting { .. } | Due::Reply { .. } => {}
@@ -210,38 +202,20 @@ impl Machine {
         }
         for (index, monitor) in self.monitors.iter().enumerate() {
             let read = !self.ending && !monitor.session.deaf;
-            sources.extend(
-                monitor
-                    .port
-                    .watch(read, &mut watched)
-                    .map(|what| Source::Monitor(index, what)),
-            );
+            sources.extend(monitor.port.watch(read, &mut watched).map(|what| Source::Monitor(index, what)));
         }
         for (index, console) in self.consoles.iter().enumerate() {
-            sources.extend(
-                console
-                    .port
-                    .watch(true, &mut watched)
-                    .map(|what| Source::Console(index, what)),
-            );
+            sources.extend(console.port.watch(true, &mut watched).map(|what| Source::Console(index, what)));
         }
         for (index, qtest) in self.qtests.iter().enumerate() {
-            sources.extend(
-                qtest
-                    .port
-                    .watch(true, &mut watched)
-                    .map(|what| Source::Qtest(index, what)),
-            );
+            sources.extend(qtest.port.watch(true, &mut watched).map(|what| Source::Qtest(index, what)));
         }
         let timeout = Timespec::try_from(self.time_left()).ok();
         if poll(&mut watched, timeout.as_ref()).is_err() {
             // Interrupted: the loop comes back here.
             return Vec::new();
         }
-        let ready = sources
-            .into_iter()
-            .zip(&watched)
-            .filter(|(_, fd)| !fd.revents().is_empty());
+        let ready = sources.into_iter().zip(&watched).filter(|(_, fd)| !fd.revents().is_empty());
         ready.map(|(source, _)| source).collect()
     }
 
@@ -252,11 +226,7 @@ impl Machine {
         }
         let timers = self.timers.iter().map(|(at, _)| *at);
         let bursts = self.bursts.iter().filter_map(|burst| self.next_event(burst));
-        let next = timers
-            .chain(bursts)
-            .chain([self.deadline])
-            .min()
-            .unwrap_or(self.deadline);
+        let next = timers.chain(bursts).chain([self.deadline]).min().unwrap_or(self.deadline);
         next.saturating_duration_since(Instant::now())
     }
 
@@ -300,22 +270,13 @@ impl Machine {
         }
         let (number, sender) = (signal.ssi_signo, signal.ssi_pid);
         // Nobody may read stderr; the event and the status are what counts.
-        let _ = writeln!(
-            io::stderr(),
-            "fake-qemu: terminating on signal {number} from pid {sender}"
-        );
-        self.emit(
-            "SHUTDOWN",
-            Some(&json!({ "guest": false, "reason": "host-signal" })),
-        );
+        let _ = writeln!(io::stderr(), "fake-qemu: terminating on signal {number} from pid {sender}");
+        self.emit("SHUTDOWN", Some(&json!({ "guest": false, "reason": "host-signal" })));
         self.leave(0);
     }
 
     pub(crate) fn guest_shutdown(&mut self) {
-        self.emit(
-            "SHUTDOWN",
-            Some(&json!({ "guest": true, "reason": "guest-shutdown" })),
-        );
+        self.emit("SHUTDOWN", Some(&json!({ "guest": true, "reason": "guest-shutdown" })));
         self.leave(0);
     }
 
@@ -330,11 +291,7 @@ impl Machine {
     /// Sends what is still queued, waiting for it 1 s at most, and ends the process.
     pub(crate) fn leave(&mut self, status: i32) -> ! {
         let limit = Instant::now() + Duration::from_secs(1);
-        for line in self
-            .monitors
-            .iter_mut()
-            .filter_map(|monitor| monitor.port.line.as_mut())
-        {
+        for line in self.monitors.iter_mut().filter_map(|monitor| monitor.port.line.as_mut()) {
             line.drain(limit);
         }
         process::exit(status);

@@ -45,22 +45,14 @@ pub(crate) enum Newline {
 
 impl Monitor {
     pub(crate) fn new(port: Port, pretty: bool) -> Self {
-        let mut monitor = Self {
-            port,
-            session_number: 0,
-            session: Session::default(),
-            pretty,
-        };
+        let mut monitor = Self { port, session_number: 0, session: Session::default(), pretty };
         monitor.begin_session();
         monitor
     }
 
     pub(crate) fn begin_session(&mut self) {
         self.session_number += 1;
-        self.session = Session {
-            pretty: self.pretty,
-            ..Session::default()
-        };
+        self.session = Session { pretty: self.pretty, ..Session::default() };
     }
 
     /// Sends one message, given as JSON on one line.

@@ -45,26 +45,17 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn generic(desc: impl Into<String>) -> Self {
-        Self {
-            class: "GenericError",
-            desc: desc.into(),
-        }
+        Self { class: "GenericError", desc: desc.into() }
     }
 
     pub(crate) fn not_found(desc: impl Into<String>) -> Self {
-        Self {
-            class: "CommandNotFound",
-            desc: desc.into(),
-        }
+        Self { class: "CommandNotFound", desc: desc.into() }
     }
 
     fn message(&self, id: Option<&str>) -> String {
         let id = id.map(|id| format!("\"id\": {id}, ")).unwrap_or_default();
         let desc = Value::from(self.desc.as_str());
-        format!(
-            "{{{id}\"error\": {{\"class\": \"{}\", \"desc\": {desc}}}}}",
-            self.class
-        )
+        format!("{{{id}\"error\": {{\"class\": \"{}\", \"desc\": {desc}}}}}", self.class)
     }
 }
 
@@ -166,12 +157,12 @@ impl Machine {
         }
         match (call.name.as_str(), session.negotiated) {
             ("qmp_capabilities", false) => self.negotiate(call),
-            ("qmp_capabilities", true) => Err(Refusal::not_found(
-                "Capabilities negotiation is already complete, command ignored",
-            )),
-            (_, false) => Err(Refusal::not_found(
-                "Expecting capabilities negotiation with 'qmp_capabilities'",
-            )),
+            ("qmp_capabilities", true) => {
+                Err(Refusal::not_found("Capabilities negotiation is already complete, command ignored"))
+            }
+            (_, false) => {
+                Err(Refusal::not_found("Expecting capabilities negotiation with 'qmp_capabilities'"))
+            }
             (_, true) => self.execute(call),
         }
     }
@@ -234,11 +225,7 @@ impl Machine {
 
     /// Sends a message to every client that has negotiated.
     pub(crate) fn tell(&mut self, message: &str) {
-        for monitor in self
-            .monitors
-            .iter_mut()
-            .filter(|monitor| monitor.session.negotiated)
-        {
+        for monitor in self.monitors.iter_mut().filter(|monitor| monitor.session.negotiated) {
             monitor.message(message);
         }
     }
@@ -274,14 +261,9 @@ fn read_call(monitor: usize, value: &[u8], id: &mut Option<String>) -> Result<Ca
     let arguments = members.remove("arguments").map(|arguments| one_line(&arguments));
     let (execute, exec_oob) = (members.remove("execute"), members.remove("exec-oob"));
     if let Some(member) = members.keys().next() {
-        return Err(Refusal::generic(format!(
-            "QMP input member '{member}' is unexpected"
-        )));
+        return Err(Refusal::generic(format!("QMP input member '{member}' is unexpected")));
     }
-    if arguments
-        .as_ref()
-        .is_some_and(|arguments| !arguments.starts_with('{'))
-    {
+    if arguments.as_ref().is_some_and(|arguments| !arguments.starts_with('{')) {
         return Err(Refusal::generic("QMP input member 'arguments' must be an object"));
     }
     let out_of_band = exec_oob.is_some();
@@ -290,20 +272,12 @@ fn read_call(monitor: usize, value: &[u8], id: &mut Option<String>) -> Result<Ca
         (Some(name), None) | (None, Some(name)) => name,
         (None, None) => return Err(Refusal::generic("QMP input lacks member 'execute'")),
         (Some(_), Some(_)) => {
-            return Err(Refusal::generic(
-                "QMP input member 'exec-oob' clashes with 'execute'",
-            ));
+            return Err(Refusal::generic("QMP input member 'exec-oob' clashes with 'execute'"));
         }
     };
     let name = serde_json::from_str(name.get())
         .map_err(|_| Refusal::generic(format!("QMP input member '{member}' must be a string")))?;
-    Ok(Call {
-        monitor,
-        name,
-        arguments,
-        id: id.clone(),
-        out_of_band,
-    })
+    Ok(Call { monitor, name, arguments, id: id.clone(), out_of_band })
 }
 
 /// A value on one line: outside of strings a line end is as good as a blank, and inside there is none.
@@ -317,9 +291,7 @@ fn asks_for_oob(call: &Call) -> Result<bool, Refusal> {
     match &arguments["enable"] {
         Value::Null => Ok(false),
         Value::Array(wanted) if wanted.iter().all(|capability| capability == "oob") => Ok(!wanted.is_empty()),
-        other => Err(Refusal::generic(format!(
-            "Parameter 'enable' does not accept value '{other}'"
-        ))),
+        other => Err(Refusal::generic(format!("Parameter 'enable' does not accept value '{other}'"))),
     }
 }
 
@@ -347,26 +319,14 @@ mod tests {
     impl Fake {
         fn start() -> Self {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let port = Port {
-                listener: None,
-                line: Some(Line::new(theirs.into())),
-            };
-            let monitor = MonitorOption {
-                chardev: "mon".to_owned(),
-                pretty: false,
-            };
-            let arguments = Arguments {
-                monitors: vec![monitor],
-                ..Arguments::default()
-            };
+            let port = Port { listener: None, line: Some(Line::new(theirs.into())) };
+            let monitor = MonitorOption { chardev: "mon".to_owned(), pretty: false };
+            let arguments = Arguments { monitors: vec![monitor], ..Arguments::default() };
             let ports = BTreeMap::from([("mon".to_owned(), port)]);
             let words = Words::parse(&[]).unwrap();
             let mut machine = Machine::assemble(arguments, words, ports, Vec::new()).unwrap();
             machine.greet(0);
-            Self {
-                machine,
-                client: BufReader::new(ours),
-            }
+            Self { machine, client: BufReader::new(ours) }
         }
 
         fn ready() -> Self {
@@ -417,17 +377,12 @@ mod tests {
         let mut fake = Fake::ready();
         let mut check = |input: &str, desc: &str| {
             fake.send(input);
-            fake.says(&format!(
-                r#"{{"error": {{"class": "GenericError", "desc": "{desc}"}}}}"#
-            ));
+            fake.says(&format!(r#"{{"error": {{"class": "GenericError", "desc": "{desc}"}}}}"#));
         };
 
         check("[1]", "QMP input must be a JSON object");
         check("{}", "QMP input lacks member 'execute'");
-        check(
-            r#"{"exec-oob":"stop"}"#,
-            "QMP input member 'exec-oob' is unexpected",
-        );
+        check(r#"{"exec-oob":"stop"}"#, "QMP input member 'exec-oob' is unexpected");
         check(r#"{"execute":"getfd"}"#, "Parameter 'fdname' is missing");
         check(
             r#"{"execute":"getfd","arguments":{"fdname":"x"}}"#,

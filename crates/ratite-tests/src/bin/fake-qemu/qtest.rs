@@ -21,13 +21,7 @@ pub(crate) struct Qtest {
 
 impl Qtest {
     pub(crate) fn new(port: Port, irq_first: bool) -> Self {
-        Self {
-            port,
-            unfinished_line: Vec::new(),
-            memory: BTreeMap::new(),
-            clock: 0,
-            irq_first,
-        }
+        Self { port, unfinished_line: Vec::new(), memory: BTreeMap::new(), clock: 0, irq_first }
     }
 
     /// Reads what has come, and answers each whole line.
@@ -84,14 +78,8 @@ impl Qtest {
     }
 
     fn load(&self, address: u64, width: u64) -> u64 {
-        let byte = |at: u64| {
-            u64::from(
-                self.memory
-                    .get(&address.wrapping_add(at))
-                    .copied()
-                    .unwrap_or_default(),
-            )
-        };
+        let byte =
+            |at: u64| u64::from(self.memory.get(&address.wrapping_add(at)).copied().unwrap_or_default());
         (0..width).fold(0, |value, at| value | byte(at) << (8 * at))
     }
 
@@ -137,10 +125,7 @@ mod tests {
     #[track_caller]
     fn check(irq_first: bool, said: &str, expected: &str) {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        let port = Port {
-            listener: None,
-            line: Some(Line::new(theirs.into())),
-        };
+        let port = Port { listener: None, line: Some(Line::new(theirs.into())) };
         let mut qtest = Qtest::new(port, irq_first);
         ours.write_all(said.as_bytes()).unwrap();
 
@@ -155,16 +140,8 @@ mod tests {
     #[test]
     fn each_line_is_answered_by_a_line() {
         check(false, "clock_step\nclock_step 10\n", "OK 0\nOK 10\n");
-        check(
-            false,
-            "inb 0x60\nnonsense 1\n",
-            "OK 0x0000\nFAIL Unknown command 'nonsense'\n",
-        );
-        check(
-            false,
-            "writel 0x10 0xdeadbeef\nreadw 18\n",
-            "OK\nOK 0x000000000000dead\n",
-        );
+        check(false, "inb 0x60\nnonsense 1\n", "OK 0x0000\nFAIL Unknown command 'nonsense'\n");
+        check(false, "writel 0x10 0xdeadbeef\nreadw 18\n", "OK\nOK 0x000000000000dead\n");
         check(false, "fake-silent\nunfinished", "");
     }
 

@@ -39,12 +39,12 @@ pub(crate) fn information(given: &[OsString]) -> Option<String> {
     let texts: Vec<_> = given.iter().map(|word| word.to_string_lossy()).collect();
     let asks = |option: &str| {
         let value = |word: &str| word.trim_start_matches('-') == option;
-        texts
-            .windows(2)
-            .any(|pair| pair[0].starts_with('-') && value(&pair[0]) && pair[1] == "help")
+        texts.windows(2).any(|pair| pair[0].starts_with('-') && value(&pair[0]) && pair[1] == "help")
     };
     if texts.iter().any(|word| word == "-version" || word == "--version") {
         Some("QEMU emulator version 9.9.9 (fake)\n".to_owned())
+    } else if texts.iter().any(|word| word == "-help" || word == "--help") {
+        Some("fake-qemu: the options of QEMU that it obeys are in `arguments.rs`\n".to_owned())
     } else if asks("accel") {
         Some("Accelerators supported in QEMU binary:\ntcg\nqtest\n".to_owned())
     } else if asks("machine") || asks("M") {
@@ -78,20 +78,10 @@ pub(crate) fn power_on(arguments: Arguments, words: Words) -> Result<Machine, St
     let children = spawn_children(&words)?;
     let mut ports = BTreeMap::new();
     for chardev in &arguments.chardevs {
-        let is_monitor = arguments
-            .monitors
-            .iter()
-            .any(|monitor| monitor.chardev == chardev.id);
-        let port = if is_monitor && words.has("no-connect") {
-            Port::default()
-        } else {
-            open(chardev)?
-        };
+        let is_monitor = arguments.monitors.iter().any(|monitor| monitor.chardev == chardev.id);
+        let port = if is_monitor && words.has("no-connect") { Port::default() } else { open(chardev)? };
         if ports.insert(chardev.id.clone(), port).is_some() {
-            return Err(format!(
-                "{}: Duplicate ID '{}' for chardev",
-                chardev.text, chardev.id
-            ));
+            return Err(format!("{}: Duplicate ID '{}' for chardev", chardev.text, chardev.id));
         }
     }
     Machine::assemble(arguments, words, ports, children)
@@ -114,23 +104,13 @@ fn open(chardev: &Chardev) -> Result<Port, String> {
         }
     };
     Ok(match chardev.server {
-        true => Port {
-            listener: Some(socket),
-            line: None,
-        },
-        false => Port {
-            listener: None,
-            line: Some(Line::new(socket)),
-        },
+        true => Port { listener: Some(socket), line: None },
+        false => Port { listener: None, line: Some(Line::new(socket)) },
     })
 }
 
 fn purpose(chardev: &Chardev) -> String {
-    let verb = if chardev.server {
-        "bind socket to"
-    } else {
-        "connect to"
-    };
+    let verb = if chardev.server { "bind socket to" } else { "connect to" };
     match &chardev.address {
         Address::Descriptor(number) => format!("{verb} descriptor {number}"),
         Address::Path(path) => format!("{verb} '{}'", path.display()),
@@ -141,14 +121,8 @@ fn purpose(chardev: &Chardev) -> String {
 /// A test of `SIGABRT` must not litter the folder it runs in.
 fn dump_no_core() -> Result<(), String> {
     let maximum = getrlimit(Resource::Core).maximum;
-    setrlimit(
-        Resource::Core,
-        Rlimit {
-            current: Some(0),
-            maximum,
-        },
-    )
-    .map_err(|error| format!("setrlimit: {error}"))
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })
+        .map_err(|error| format!("setrlimit: {error}"))
 }
 
 /// Puts our pid into the file in one step, so that whoever sees the file sees the pid.
@@ -193,11 +167,7 @@ fn spawn_children(words: &Words) -> Result<Vec<Child>, String> {
     for (word, own_group) in [("spawn-child", false), ("spawn-child-new-group", true)] {
         if words.has(word) {
             let mut command = Command::new("sleep");
-            command
-                .arg("1000")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
+            command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if own_group {
                 command.process_group(0);
             }

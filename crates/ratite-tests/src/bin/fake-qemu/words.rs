@@ -22,11 +22,7 @@ enum Takes {
 impl Words {
     /// Checks each `WORD[=VALUE]` against the list.
     pub(crate) fn parse(given: &[OsString]) -> Result<Self, String> {
-        given
-            .iter()
-            .map(|word| parse_one(word))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        given.iter().map(|word| parse_one(word)).collect::<Result<_, _>>().map(Self)
     }
 
     pub(crate) fn has(&self, word: &str) -> bool {
@@ -35,14 +31,8 @@ impl Words {
 
     /// The value of `word`, verbatim.
     pub(crate) fn value(&self, word: &str) -> Option<&OsStr> {
-        debug_assert!(
-            WORDS.iter().any(|(known, _)| *known == word),
-            "`{word}` is not in the list of words"
-        );
-        self.0
-            .iter()
-            .find(|(name, _)| *name == word)
-            .map(|(_, value)| value.as_os_str())
+        debug_assert!(WORDS.iter().any(|(known, _)| *known == word), "`{word}` is not in the list of words");
+        self.0.iter().find(|(name, _)| *name == word).map(|(_, value)| value.as_os_str())
     }
 
     /// The bytes of the value of `word`.
@@ -64,9 +54,7 @@ impl Words {
 
     /// Whether one of the (repeatable) words `word=COMMAND` names `command`.
     pub(crate) fn names(&self, word: &str, command: &str) -> bool {
-        self.0
-            .iter()
-            .any(|(name, value)| *name == word && value == command)
+        self.0.iter().any(|(name, value)| *name == word && value == command)
     }
 }
 
@@ -83,9 +71,7 @@ fn parse_one(given: &OsStr) -> Result<(&'static str, OsString), String> {
     let fits = match (takes, value) {
         (Takes::Nothing, value) => value.is_none(),
         (Takes::Text, value) => value.is_some(),
-        (Takes::Number, value) => value
-            .and_then(OsStr::to_str)
-            .is_some_and(|v| v.parse::<u64>().is_ok()),
+        (Takes::Number, value) => value.and_then(OsStr::to_str).is_some_and(|v| v.parse::<u64>().is_ok()),
     };
     if !fits {
         return Err(format!("-fake {shown}: `{known}` takes {takes:?}"));
@@ -160,19 +146,12 @@ mod tests {
         check_refused("silnt", "-fake silnt: no such word");
         check_refused("silent=1", "-fake silent=1: `silent` takes Nothing");
         check_refused("quit-delay", "-fake quit-delay: `quit-delay` takes Number");
-        check_refused(
-            "quit-delay=soon",
-            "-fake quit-delay=soon: `quit-delay` takes Number",
-        );
+        check_refused("quit-delay=soon", "-fake quit-delay=soon: `quit-delay` takes Number");
     }
 
     #[test]
     fn a_value_may_contain_anything() {
-        let words = Words::parse(&[
-            "stderr=a=b, c".into(),
-            "never-answer=x".into(),
-            "never-answer=y".into(),
-        ]);
+        let words = Words::parse(&["stderr=a=b, c".into(), "never-answer=x".into(), "never-answer=y".into()]);
 
         let words = words.unwrap();
         assert_eq!(words.bytes("stderr"), Some(b"a=b, c".as_slice()));

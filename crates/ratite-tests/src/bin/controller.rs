@@ -1,0 +1,164 @@
+//! A program that launches machines and then ends in whatever way it is told to.
+//!
+//! `controller --base FOLDER [OPTION…]` launches, says `PID FOLDER` for each machine and then `ready` (or `failed` and
+//! why), and obeys one order a line from stdin; [`OPTIONS`] and `obey` say which there are. The end of its input is
+//! the end of the program.
+
+#![expect(clippy::disallowed_methods, reason = "to end without a word to its machines is what it is for")]
+
+use std::env;
+use std::error::Error;
+use std::io;
+use std::io::BufRead;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process;
+use std::process::Command;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ratite::ConsoleConfig;
+use ratite::Machine;
+use ratite::MachineConfig;
+use ratite_tests::scenario::chain;
+use ratite_tests::scenario::fake_qemu;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use tokio::runtime::Runtime;
+
+/// The options, each with the name of its value, if it has one.
+const OPTIONS: &str = "\
+--base FOLDER        where the work folders are made
+--machines COUNT     how many are launched; 1 if not said
+--fake WORD          a word for the fake QEMU
+--wrapper WORD       a word of the wrapper
+--real               a real QEMU instead of the fake
+--callers-group      machines stay in our process group
+--keep               work folders are kept
+--descriptors COUNT  we may have no more descriptors
+--file-size BYTES    no file may become larger";
+
+struct Controller {
+    config: MachineConfig,
+    machines: Vec<Machine>,
+    runtime: Option<Runtime>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("failed: {}", chain(&*error)));
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let mut count = 1;
+    let mut config = MachineConfig::new(fake_qemu());
+    let mut wrapper = Vec::new();
+    let mut words = env::args().skip(1);
+    while let Some(option) = words.next() {
+        let mut value =
+            || words.next().ok_or_else(|| format!("{option} needs a value; the options:\n{OPTIONS}"));
+        config = match option.as_str() {
+            "--base" => config.base_folder(PathBuf::from(value()?)),
+            "--machines" => {
+                count = value()?.parse()?;
+                config
+            }
+            "--fake" => config.args(["-fake", &value()?]),
+            "--wrapper" => {
+                wrapper.push(value()?);
+                config.wrapper(&wrapper)
+            }
+            "--real" => {
+                let real = MachineConfig::new("qemu-system-x86_64").machine_type("none");
+                real.base_folder(env::args().nth(2).ok_or("--base comes first")?)
+            }
+            "--callers-group" => config.in_callers_process_group(),
+            "--keep" => config.keep_folder(),
+            "--descriptors" => limit(Resource::Nofile, value()?.parse()?, config)?,
+            "--file-size" => limit(Resource::Fsize, value()?.parse()?, config)?,
+            other => return Err(format!("no option {other}; the options:\n{OPTIONS}").into()),
+        };
+    }
+    let mut controller = Controller {
+        config: config.console(ConsoleConfig::serial()),
+        machines: Vec::new(),
+        runtime: Some(Runtime::new()?),
+    };
+    for _ in 0..count {
+        controller.launch()?;
+    }
+    say("ready");
+    for order in io::stdin().lock().lines() {
+        if !controller.obey(&order?)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Controller {
+    fn launch(&mut self) -> Result<(), Box<dyn Error>> {
+        let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+        let machine = runtime.block_on(self.config.launch())?;
+        say(&format!("{} {}", machine.pid(), machine.work_folder().display()));
+        self.machines.push(machine);
+        Ok(())
+    }
+
+    /// Carries out an order; false for the end of the program.
+    fn obey(&mut self, order: &str) -> Result<bool, Box<dyn Error>> {
+        match order {
+            "return" => return Ok(false),
+            "forget" => {
+                // As a program does that keeps its machines in a static.
+                self.machines.drain(..).for_each(std::mem::forget);
+                return Ok(false);
+            }
+            "panic" => panic!("as ordered"),
+            "abort" => process::abort(),
+            "exit" => process::exit(7),
+            "exec" => return Err(Command::new("true").exec().into()),
+            "drop the runtime" => {
+                drop(self.runtime.take());
+                say("dropped");
+            }
+            "launch" => match self.launch() {
+                Ok(()) => {}
+                Err(error) => say(&format!("failed: {}", chain(&*error))),
+            },
+            "shut down" => self.shut_down()?,
+            "descriptors" => say(&std::fs::read_dir("/proc/self/fd")?.count().to_string()),
+            other => return Err(format!("no order {other}").into()),
+        }
+        Ok(true)
+    }
+
+    /// Ends all machines and says how each ended.
+    fn shut_down(&mut self) -> Result<(), Box<dyn Error>> {
+        let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+        for machine in self.machines.drain(..) {
+            match runtime.block_on(machine.shutdown(Duration::from_secs(2))) {
+                Ok(exit) => say(&exit.to_string()),
+                Err(error) => say(&error.to_string()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn limit(resource: Resource, most: u64, config: MachineConfig) -> io::Result<MachineConfig> {
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum })?;
+    Ok(config)
+}
+
+fn say(line: &str) {
+    // Whoever started us may be gone, which is no reason to behave otherwise.
+    let _gone = writeln!(io::stdout(), "{line}");
+}
