@@ -43,7 +43,7 @@ fn nothing_is_left(base: &Path) {
 async fn give_up_after_each_poll(stage: &Stage, config: &MachineConfig) -> usize {
     for polls in 1..200 {
         if let Some(launched) = polled(polls, config.launch()).await {
-            launched.unwrap().kill().await.unwrap();
+            launched.expect("it launches").kill().await.expect("it ends");
             return polls;
         }
         nothing_is_left(stage.base());

@@ -28,7 +28,7 @@ fn commands_within(config: MachineConfig, limit: Duration) -> MachineConfig {
 
 #[track_caller]
 fn check_timed_out(outcome: Result<Value, MachineError>, words: &str) {
-    let error = outcome.unwrap_err();
+    let error = outcome.expect_err("it must time out");
     let is_limit =
         matches!(error, MachineError::TimedOut(_) | MachineError::Command(ExecuteError::TimedOut(_)));
     assert!(is_limit, "{error:?}");
@@ -39,7 +39,7 @@ fn check_timed_out(outcome: Result<Value, MachineError>, words: &str) {
 async fn check_dies(machine: &Machine, command: &str, words: &[&str]) {
     let start = Instant::now();
 
-    let error = machine.cmd(command, json!({ "status": 3 })).await.unwrap_err();
+    let error = machine.cmd(command, json!({ "status": 3 })).await.expect_err("QEMU dies of it");
 
     assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
     assert!(matches!(error, MachineError::Exited { .. }), "{error:?}");

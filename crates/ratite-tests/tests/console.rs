@@ -19,16 +19,16 @@ use rustix::process::Signal;
 use serde_json::json;
 
 async fn launch(stage: &Stage, words: &[&str]) -> Machine {
-    stage.fake(words).console(ConsoleConfig::serial()).launch().await.unwrap()
+    stage.fake(words).console(ConsoleConfig::serial()).launch().await.expect("it launches")
 }
 
 fn console(machine: &Machine) -> &Console {
-    machine.console().unwrap()
+    machine.console().expect("it was given a console")
 }
 
 /// Lets the guest write `text`.
 async fn say(machine: &Machine, text: &str) {
-    machine.cmd("fake-console", json!({ "text": text })).await.unwrap();
+    machine.cmd("fake-console", json!({ "text": text })).await.expect("the fake writes it");
 }
 
 #[test]

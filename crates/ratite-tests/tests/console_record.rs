@@ -20,15 +20,15 @@ use ratite_tests::scenario::wait_until;
 use serde_json::json;
 
 async fn launch(stage: &Stage, words: &[&str], console: ConsoleConfig) -> Machine {
-    stage.fake(words).console(console).launch().await.unwrap()
+    stage.fake(words).console(console).launch().await.expect("it launches")
 }
 
 async fn flood(machine: &Machine, bytes: u64) {
-    machine.cmd("fake-console", json!({ "bytes": bytes })).await.unwrap();
+    machine.cmd("fake-console", json!({ "bytes": bytes })).await.expect("the fake writes it");
 }
 
 fn make_fifo(path: &Path) {
-    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
 }
 
 #[test]

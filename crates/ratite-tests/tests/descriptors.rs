@@ -33,18 +33,20 @@ use serde_json::json;
 /// What this program holds inheritably (whoever runs the tests may have left it some) is covered by `/dev/null`, since
 /// nothing can be closed between fork and exec without `unsafe`.
 async fn descriptors(machine: &Machine) -> BTreeMap<u32, String> {
-    let open: BTreeMap<String, String> = machine.cmd_as("fake-fds", ()).await.unwrap();
-    let open = open.into_iter().map(|(number, target)| (number.parse().unwrap(), target));
+    let open: BTreeMap<String, String> =
+        machine.cmd_as("fake-fds", ()).await.expect("the fake lists its descriptors");
+    let open =
+        open.into_iter().map(|(number, target)| (number.parse().expect("a descriptor is a number"), target));
     open.filter(|(number, target)| *number > 2 && target != "/dev/null").collect()
 }
 
 fn target_of(fd: impl AsFd) -> String {
-    let target = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).unwrap();
+    let target = fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).expect("it is open");
     target.to_string_lossy().into_owned()
 }
 
 fn make_inheritable(fd: impl AsFd) {
-    rustix::io::fcntl_setfd(fd, FdFlags::empty()).unwrap();
+    rustix::io::fcntl_setfd(fd, FdFlags::empty()).expect("it is open");
 }
 
 #[test]
@@ -271,7 +273,8 @@ fn launches_of_many_threads_share_no_socket() {
 }
 
 fn pid_of(machine: &Machine) -> rustix::process::Pid {
-    rustix::process::Pid::from_raw(machine.pid().try_into().unwrap()).unwrap()
+    rustix::process::Pid::from_raw(machine.pid().try_into().expect("a pid is positive"))
+        .expect("a pid is positive")
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ratite_tests::scenario::play;
 use serde_json::json;
 
 async fn send_events(machine: &Machine, name: &str, count: u64) {
-    machine.cmd("fake-events", json!({ "name": name, "count": count })).await.unwrap();
+    machine.cmd("fake-events", json!({ "name": name, "count": count })).await.expect("the fake sends events");
 }
 
 fn named(name: &str) -> EventFilter {
@@ -23,7 +23,7 @@ fn named(name: &str) -> EventFilter {
 }
 
 async fn next_name(machine: &Machine) -> String {
-    machine.next_event(AT_ONCE).await.unwrap().name().to_owned()
+    machine.next_event(AT_ONCE).await.expect("an event is there").name().to_owned()
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn check_all_goes(stage: &Stage) {
 }
 
 async fn launch(stage: &Stage) -> Machine {
-    stage.fake(&["spawn-child", "ignore-sigterm"]).wrapper(TWO_CHILDREN).launch().await.unwrap()
+    stage.fake(&["spawn-child", "ignore-sigterm"]).wrapper(TWO_CHILDREN).launch().await.expect("it launches")
 }
 
 #[test]

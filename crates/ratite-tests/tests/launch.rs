@@ -21,21 +21,21 @@ use ratite_tests::scenario::wait_until;
 use serde_json::Value;
 
 async fn ask(machine: &Machine, command: &str) -> Value {
-    machine.cmd(command, ()).await.unwrap()
+    machine.cmd(command, ()).await.expect("the fake answers")
 }
 
 /// The arguments with which QEMU was started, as it sees them itself.
 async fn arguments(machine: &Machine) -> Vec<String> {
-    serde_json::from_value(ask(machine, "fake-args").await).unwrap()
+    serde_json::from_value(ask(machine, "fake-args").await).expect("arguments are texts")
 }
 
 async fn check_monitor(stage: &Stage, monitor: Monitor, option: &str) {
-    let machine = stage.fake(&[]).monitor(monitor.clone()).launch().await.unwrap();
+    let machine = stage.fake(&[]).monitor(monitor.clone()).launch().await.expect("it launches");
 
     assert_eq!(ask(&machine, "query-version").await["package"], "fake", "{monitor:?}");
     let arguments = arguments(&machine).await;
     assert!(arguments.iter().any(|argument| argument.starts_with(option)), "{arguments:?}");
-    assert!(machine.shutdown(PATIENCE).await.unwrap().success());
+    assert!(machine.shutdown(PATIENCE).await.expect("it ends cleanly").success());
 }
 
 fn tcp(host: &str, port: u16) -> Monitor {
@@ -233,7 +233,7 @@ fn events_sent_during_the_negotiation_are_there_afterwards() {
     play(async |stage| {
         let machine = stage.fake(&["nego-event"]).launch().await.unwrap();
 
-        let early: Vec<Value> = machine.take_events().iter().map(|event| event.data()).collect();
+        let early: Vec<Value> = machine.take_events().iter().map(ratite::qmp::Event::data).collect();
 
         assert_eq!(early, [serde_json::json!({ "seq": 0 }), serde_json::json!({ "seq": 1 })]);
     });

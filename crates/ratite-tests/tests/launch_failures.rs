@@ -25,8 +25,8 @@ fn of(stage: &Stage, binary: impl AsRef<Path>) -> MachineConfig {
 /// A file of the test's own.
 fn file(stage: &Stage, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
     let path = stage.path(name);
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::write(&path, content).expect("a file can be made");
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a file can have a mode");
     path
 }
 

@@ -41,7 +41,7 @@ fn check_exited(error: &LaunchError, status: i32) {
         "{}",
         chain(error)
     );
-    assert_eq!(error.exit().unwrap().code(), Some(status));
+    assert_eq!(error.exit().expect("there was a process").code(), Some(status));
 }
 
 #[test]

@@ -19,12 +19,12 @@ async fn launch_all(config: MachineConfig, count: usize) -> Vec<Machine> {
     let launches: Vec<_> = (0..count)
         .map(|_| {
             let config = config.clone();
-            tokio::spawn(async move { config.launch().await.unwrap() })
+            tokio::spawn(async move { config.launch().await.expect("it launches") })
         })
         .collect();
     let mut machines = Vec::new();
     for launch in launches {
-        machines.push(launch.await.unwrap());
+        machines.push(launch.await.expect("no task panics"));
     }
     machines
 }
@@ -32,10 +32,12 @@ async fn launch_all(config: MachineConfig, count: usize) -> Vec<Machine> {
 async fn shut_down_all(machines: Vec<Machine>) {
     let endings: Vec<_> = machines
         .into_iter()
-        .map(|machine| tokio::spawn(async move { machine.shutdown(PATIENCE).await.unwrap() }))
+        .map(|machine| {
+            tokio::spawn(async move { machine.shutdown(PATIENCE).await.expect("it ends cleanly") })
+        })
         .collect();
     for ending in endings {
-        assert!(ending.await.unwrap().success());
+        assert!(ending.await.expect("no task panics").success());
     }
 }
 

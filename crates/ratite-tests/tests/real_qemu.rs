@@ -35,17 +35,22 @@ use serde_json::json;
 
 /// Launches a guest and waits until it takes commands.
 async fn boot(config: MachineConfig) -> Machine {
-    let machine = config.launch().await.unwrap();
-    let console = machine.console().unwrap();
-    let greeting = console.expect(guest::READY, PATIENCE).await.unwrap();
+    let machine = config.launch().await.expect("the guest launches");
+    let console = machine.console().expect("a guest has a console");
+    let greeting = console.expect(guest::READY, PATIENCE).await.expect("the guest greets");
     assert_eq!(greeting.before, b"", "a console is read from its first byte");
-    console.expect(&*format!("\n{}", guest::PROMPT), PATIENCE).await.unwrap();
+    console.expect(&*format!("\n{}", guest::PROMPT), PATIENCE).await.expect("the guest prompts");
     machine
 }
 
 /// Types a command to the guest.
 async fn order(machine: &Machine, line: &str) {
-    machine.console().unwrap().write(format!("{line}\r")).await.unwrap();
+    machine
+        .console()
+        .expect("a guest has a console")
+        .write(format!("{line}\r"))
+        .await
+        .expect("it takes what is typed");
 }
 
 #[test]

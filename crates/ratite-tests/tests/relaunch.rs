@@ -12,9 +12,9 @@ use ratite_tests::scenario::threads_called;
 use ratite_tests::scenario::wait_until;
 
 async fn run(config: &MachineConfig) -> u32 {
-    let machine = config.launch().await.unwrap();
-    machine.cmd("query-status", ()).await.unwrap();
-    machine.shutdown(PATIENCE).await.unwrap();
+    let machine = config.launch().await.expect("it launches");
+    machine.cmd("query-status", ()).await.expect("it answers");
+    machine.shutdown(PATIENCE).await.expect("it ends cleanly");
     machine.pid()
 }
 

@@ -27,11 +27,11 @@ const SHORT: Duration = Duration::from_millis(300);
 async fn check_outlasts(machine: &Machine, grace: Duration) {
     let start = Instant::now();
 
-    let error = machine.shutdown(grace).await.unwrap_err();
+    let error = machine.shutdown(grace).await.expect_err("it outlasts its grace");
 
     assert!(start.elapsed() >= grace && start.elapsed() < grace + AT_ONCE, "{:?}", start.elapsed());
     assert_eq!(error.kind(), ShutdownErrorKind::TimedOut { grace });
-    let exit = error.exit().unwrap();
+    let exit = error.exit().expect("it is down");
     assert_eq!((exit.asked, exit.status.signal_name()), (Asked::TimeOver, Some("SIGKILL")));
     assert!(!machine.is_running() && !is_alive(machine.pid()));
     assert!(!machine.work_folder().exists());

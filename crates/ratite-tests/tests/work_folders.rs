@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 /// Launches a machine on this stage, which sweeps its base folder, and ends it.
 async fn launch_and_end(stage: &Stage) {
-    stage.fake(&[]).launch().await.unwrap().shutdown(PATIENCE).await.unwrap();
+    stage.fake(&[]).launch().await.expect("it launches").shutdown(PATIENCE).await.expect("it ends cleanly");
 }
 
 /// Kills a controller after its guard, so that nobody is left to remove its folder, and returns that folder.
@@ -35,8 +35,8 @@ fn abandoned_folder(stage: &Stage) -> PathBuf {
 /// Makes a folder as a program of this pid and start time would have left it.
 fn left_by(stage: &Stage, pid: u32, start: u64) -> PathBuf {
     let folder = stage.base().join(format!("qemu-machine-{pid}-{start}-aaaaaaaa-bbbbbbbb"));
-    fs::create_dir(&folder).unwrap();
-    fs::write(folder.join("owner.lock"), "").unwrap();
+    fs::create_dir(&folder).expect("the base folder is there");
+    fs::write(folder.join("owner.lock"), "").expect("the folder is there");
     folder
 }
 

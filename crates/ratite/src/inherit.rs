@@ -18,7 +18,9 @@ use crate::procfs::inheritable;
 pub(crate) fn exactly(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Inheritance> {
     let mut mappings: Vec<FdMapping> =
         fds.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-    for number in inheritable()? {
+    // Nothing can be put at a number beyond the limit, even where something stands from before it was lowered.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    for number in inheritable()?.into_iter().filter(|number| u64::from(number.unsigned_abs()) < most) {
         if mappings.iter().all(|mapping| mapping.child_fd != number) {
             mappings.push(FdMapping { parent_fd: File::open("/dev/null")?.into(), child_fd: number });
         }

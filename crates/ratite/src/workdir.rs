@@ -20,17 +20,16 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::fs::OFlags;
-use tempfile::TempDir;
 
 use crate::exit::Tail;
 
 /// The work folder of one run. Dropping it removes the folder, unless it is to be kept.
 #[derive(Debug)]
 pub(crate) struct Workdir {
-    folder: TempDir,
+    folder: PathBuf,
+    keep: bool,
     /// Held, not read: the lock says that the owner lives.
-    #[expect(dead_code, reason = "holding it holds the lock")]
-    lock: File,
+    lock: Option<File>,
 }
 
 /// How often, and how far apart, a folder is tried to be removed by a program that has no descriptor left for it.
@@ -38,16 +37,26 @@ const REMOVALS: (usize, Duration) = (50, Duration::from_millis(20));
 
 impl Drop for Workdir {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        // One descriptor more for the removal. The owner lives, so nobody takes the folder for a dead one's.
+        self.lock = None;
         let (most, pause) = REMOVALS;
         for _ in 0..most {
-            // What the folder's own drop cannot do for lack of descriptors, it does once others have closed theirs.
-            match std::fs::read_dir(self.folder.path()) {
+            match std::fs::remove_dir_all(self.path()) {
+                // A program at its limit can remove nothing until others have closed something.
                 Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
                     std::thread::park_timeout(pause);
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(folder = %self.path().display(), %error, "could not remove a work folder");
+                    return;
                 }
                 _ => return,
             }
         }
+        tracing::warn!(folder = %self.path().display(), "no descriptor to remove a work folder with");
     }
 }
 
@@ -65,16 +74,20 @@ impl Workdir {
             .prefix(prefix)
             .rand_bytes(8)
             .permissions(Permissions::from_mode(0o700))
-            .disable_cleanup(keep)
-            .tempdir_in(base)?;
+            .tempdir_in(base)?
+            // Removed by this type's own drop.
+            .keep();
+        // Owned from here on: what fails below removes it.
+        let mut workdir = Self { folder, keep, lock: None };
         let lock =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.path().join(LOCK))?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(workdir.folder.join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { folder, lock })
+        workdir.lock = Some(lock);
+        Ok(workdir)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 }
 
@@ -236,6 +249,7 @@ fn set_aside(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use tempfile::TempDir;
 
     fn base() -> TempDir {
         tempfile::tempdir().unwrap()
