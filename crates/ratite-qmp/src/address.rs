@@ -89,7 +89,10 @@ impl Address {
             Some(rest) => {
                 let inner = rest.strip_suffix(']').ok_or("the bracket is not closed")?;
                 // A link-local address may name its interface: `fe80::1%eth0`.
-                let (address, _zone) = inner.split_once('%').unwrap_or((inner, ""));
+                let (address, zone) = inner.split_once('%').unwrap_or((inner, "none"));
+                if zone.is_empty() {
+                    return Err("the interface behind `%` is empty");
+                }
                 address.parse::<std::net::Ipv6Addr>().map_err(|_| "the brackets hold no IPv6 address")?;
                 inner
             }
@@ -128,6 +131,10 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            // Hosts that without the prefix would be taken for one of the other forms.
+            Self::Tcp { host, port } if ["unix", "fd", "tcp"].contains(&host.as_str()) => {
+                write!(f, "tcp:{host}:{port}")
+            }
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Fd(number) => write!(f, "fd:{number}"),
         }

@@ -104,6 +104,10 @@ impl CommandError {
             class: String,
             desc: String,
         }
+        // A derived reader would take an array of two for it.
+        if !error.get().starts_with('{') {
+            return Err(Malformed::shape(text, "its `error` is no object"));
+        }
         let Body { class, desc } = serde_json::from_str(error.get())
             .map_err(|error| Malformed::shape(text, format!("its `error` is odd: {error}")))?;
         Ok(Self { class, desc })

@@ -42,7 +42,10 @@ impl Event {
         Self(Arc::new(EventBody {
             name,
             data: data.map(|data| range_in(text, data.get())),
-            timestamp: timestamp.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+            // A derived reader would take an array of two for it.
+            timestamp: timestamp
+                .filter(|raw| raw.get().starts_with('{'))
+                .and_then(|raw| serde_json::from_str(raw.get()).ok()),
             text: text.into(),
         }))
     }

@@ -221,11 +221,18 @@ fn equal(a: &Value, b: &Value) -> bool {
 }
 
 fn equal_numbers(a: &Number, b: &Number) -> bool {
-    // As integers where both are, so that no u64 is rounded; else as floats.
+    // As integers where both are, so that no u64 is rounded.
     match (a.as_i128(), b.as_i128()) {
         (Some(a), Some(b)) => a == b,
-        _ => a.as_f64() == b.as_f64(),
+        (Some(integer), None) => equals_float(integer, b),
+        (None, Some(integer)) => equals_float(integer, a),
+        (None, None) => a.as_f64() == b.as_f64(),
     }
+}
+
+/// Whether a float has exactly this value; the integer must not be rounded to find out.
+fn equals_float(integer: i128, float: &Number) -> bool {
+    float.as_f64().is_some_and(|float| float.fract() == 0.0 && float as i128 == integer)
 }
 
 #[cfg(test)]

@@ -61,12 +61,12 @@ fn a_machine_answers_whatever_its_monitor_is_reached_by() {
 #[test]
 fn a_tcp_port_that_is_asked_for_is_the_one_that_is_used() {
     play(async |stage| {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        // Held on one address, it is left alone by others on the next.
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = held.local_addr().unwrap().port();
 
-        let option = format!("socket,id=mon,host=127.0.0.1,port={port}");
-        check_monitor(stage, tcp("127.0.0.1", port), &option).await;
+        let option = format!("socket,id=mon,host=127.0.0.2,port={port}");
+        check_monitor(stage, tcp("127.0.0.2", port), &option).await;
     });
 }
 

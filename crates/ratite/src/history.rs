@@ -94,13 +94,12 @@ impl History {
     /// Takes what is unread up to the offset `end`, and tells where in it `pattern` matched.
     pub(crate) fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
         let dropped = self.take_lag();
-        let count = usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX);
-        // One byte of what follows stays in sight, for a pattern that looks ahead.
-        let mut bytes = self.since(self.first_unread()).concat();
-        bytes.truncate(count + 1);
+        let length = self.unread_before(end);
+        // With the byte behind it, for a pattern that looks ahead.
+        let mut bytes = self.unread(length.saturating_add(1));
+        let located = pattern.locate(&bytes, length);
+        bytes.truncate(length);
         self.read = end;
-        let located = pattern.locate(&bytes, count);
-        bytes.truncate(count);
         match located {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
@@ -132,12 +131,13 @@ impl History {
             *cursor = self.begin(pattern);
         }
         for piece in self.since(cursor.seen) {
-            if let Some(at) = cursor.search.feed(piece)? {
+            if let Some(at) = cursor.search.step(piece)? {
                 return Ok(Some(cursor.seen + at as u64));
             }
             cursor.seen += piece.len() as u64;
         }
-        Ok(None)
+        // Only here, not where the ring wraps, is the end of what has arrived.
+        Ok(cursor.search.matches_at_end()?.then_some(cursor.seen))
     }
 
     /// At most the last `limit` bytes.
@@ -147,12 +147,22 @@ impl History {
     }
 
     fn take_to(&mut self, end: u64) -> Vec<u8> {
-        let start = self.first_unread();
-        let count = usize::try_from(end - start).unwrap_or(usize::MAX);
-        let mut taken = self.since(start).concat();
-        taken.truncate(count);
+        let taken = self.unread(self.unread_before(end));
         self.read = end;
         taken
+    }
+
+    /// How many unread bytes come before the offset `end`.
+    fn unread_before(&self, end: u64) -> usize {
+        usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX)
+    }
+
+    /// At most the first `length` bytes that are unread; only those are copied.
+    fn unread(&self, length: usize) -> Vec<u8> {
+        let [first, second] = self.since(self.first_unread());
+        let first = &first[..first.len().min(length)];
+        let second = &second[..second.len().min(length - first.len())];
+        [first, second].concat()
     }
 
     /// The bytes from the offset `from` on, in the two pieces in which the ring holds them.
@@ -196,6 +206,28 @@ mod tests {
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("boot ", "login:"));
         assert_eq!(history.take_all(), b" later");
+    }
+
+    #[test]
+    fn what_follows_a_match_is_seen_by_it() {
+        let mut history = History::new(100);
+        history.record(b"a food");
+        let pattern = Pattern::regex(r"foo\B").unwrap();
+
+        let end = history.search(&pattern, &mut history.begin(&pattern)).unwrap().unwrap();
+        let found = history.take_match(&pattern, end);
+
+        assert_eq!((found.before_text().as_str(), found.text().as_str()), ("a ", "foo"));
+    }
+
+    #[test]
+    fn the_end_is_where_nothing_follows_not_where_the_ring_wraps() {
+        let mut history = History::new(8);
+        history.record(b"xxxxxxab");
+        history.record(b"cd");
+        let pattern = Pattern::regex("b$").unwrap();
+
+        assert_eq!(history.search(&pattern, &mut history.begin(&pattern)), Ok(None));
     }
 
     #[test]

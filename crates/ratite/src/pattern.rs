@@ -13,12 +13,13 @@ use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::Cache;
 use regex_automata::hybrid::dfa::DFA;
 use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 
 /// What to look for: a literal, or a regular expression over bytes.
 ///
 /// A search in a stream ends with the first byte that completes a match, so a pattern should end with something
-/// definite: `\d+` is found at the first digit. `$` matches at the end of what has arrived so far.
+/// definite: `\d+` is found at the first digit. `$` and `\b` take the end of what has arrived so far for the end.
 ///
 /// Regular expressions have the syntax of the `regex` crate without Unicode classes, since a console carries bytes:
 /// `.` is any byte but a line feed, `\w` is ASCII.
@@ -69,11 +70,11 @@ impl Pattern {
         let dfa = DFA::builder()
             .configure(DFA::config().match_kind(MatchKind::All).cache_capacity(CACHE))
             .syntax(syntax)
-            .thompson(regex_automata::nfa::thompson::Config::new().utf8(false))
+            .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST)))
             .build(expression)
             .map_err(|error| chain(&error))?;
         let regex = Regex::builder()
-            .configure(Regex::config().utf8_empty(false))
+            .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(LARGEST)))
             .syntax(syntax)
             .build(expression)
             .map_err(|error| chain(&error))?;
@@ -101,6 +102,9 @@ impl Pattern {
 
 /// The most memory that a search's automaton may take; ordinary patterns need some kilobytes of it.
 const CACHE: usize = 16 << 20;
+
+/// The most memory that a compiled pattern may take: without it, `((a{1000}){1000}){1000}` takes all there is.
+const LARGEST: usize = 16 << 20;
 
 /// Where a match lies.
 #[derive(Debug)]
@@ -181,17 +185,18 @@ impl Search {
     /// # Errors
     /// [`SearchError`] when the automaton gives up on these bytes.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, SearchError> {
+        match self.step(bytes)? {
+            Some(at) => Ok(Some(at)),
+            None => Ok(self.matches_at_end()?.then_some(bytes.len())),
+        }
+    }
+
+    /// Looks at the next bytes, behind which there is more already.
+    pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, SearchError> {
+        let mut state = self.state()?;
         let dfa = &self.pattern.0.dfa;
-        let mut state = match self.state {
-            Some(state) => state,
-            None => dfa
-                .start_state_forward(&mut self.cache, &Input::new(b"").anchored(Anchored::No))
-                .map_err(|error| SearchError(error.to_string()))?,
-        };
         for (at, byte) in bytes.iter().enumerate() {
-            state = dfa
-                .next_state(&mut self.cache, state, *byte)
-                .map_err(|error| SearchError(error.to_string()))?;
+            state = dfa.next_state(&mut self.cache, state, *byte).map_err(gave_up)?;
             // The automaton tells a match one byte late: this one is behind the match.
             if state.is_match() {
                 return Ok(Some(at));
@@ -201,15 +206,32 @@ impl Search {
             }
         }
         self.state = Some(state);
+        Ok(None)
+    }
+
+    /// Whether a match ends behind the last byte, as long as nothing follows.
+    pub(crate) fn matches_at_end(&mut self) -> Result<bool, SearchError> {
+        let state = self.state()?;
         let clears = self.cache.clear_count();
-        let end =
-            dfa.next_eoi_state(&mut self.cache, state).map_err(|error| SearchError(error.to_string()))?;
+        let end = self.pattern.0.dfa.next_eoi_state(&mut self.cache, state).map_err(gave_up)?;
         if self.cache.clear_count() != clears {
             // What was saved means another state now.
             return Err(SearchError("the pattern is too large to be searched in a stream".into()));
         }
-        Ok(end.is_match().then_some(bytes.len()))
+        Ok(end.is_match())
     }
+
+    fn state(&mut self) -> Result<LazyStateID, SearchError> {
+        let unanchored = Input::new(b"").anchored(Anchored::No);
+        match self.state {
+            Some(state) => Ok(state),
+            None => self.pattern.0.dfa.start_state_forward(&mut self.cache, &unanchored).map_err(gave_up),
+        }
+    }
+}
+
+fn gave_up(error: impl fmt::Display) -> SearchError {
+    SearchError(error.to_string())
 }
 
 impl fmt::Debug for Search {
@@ -274,6 +296,11 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_searched_like_others() {
         assert_eq!(find(&Pattern::regex(r"\xff.\x00").unwrap(), &[b"\xfe\xff", b"\x80\x00"]), Some(4));
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_all_memory_is_refused() {
+        assert!(Pattern::regex("((a{1000}){1000}){1000}").is_err());
     }
 
     #[test]

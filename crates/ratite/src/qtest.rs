@@ -245,7 +245,10 @@ fn irq(line: &str) -> Option<(u32, bool)> {
         "lower" => false,
         _ => return None,
     };
-    Some((number.trim().parse().ok()?, level))
+    let number = number.trim();
+    // `str::parse` alone would take a sign.
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| number.parse().ok()).flatten().map(|number| (number, level))
 }
 
 async fn read_line(reader: &mut BufReader<ReadHalf<Socket>>, line: &mut Vec<u8>) -> Result<(), String> {
