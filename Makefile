@@ -1,6 +1,6 @@
 # Every way to run something in this repository. CI calls these targets and nothing else.
 
-.PHONY: help setup demo test check bench python docs
+.PHONY: help setup demo test check bench python docs soak
 
 help: ## Lists these targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile
@@ -22,6 +22,10 @@ check: ## Looks at format, lints, floors, licences and documentation; starts no 
 	@cargo test --package ratite-tests --test tidy --test licences --locked
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
+
+soak: setup ## Runs 32 machines at once with faults for SECONDS (1200), and counts what is lost or left.
+	@cargo build --release --package ratite-tests --bins --locked
+	@target/release/soak --seconds $(or $(SECONDS),1200)
 
 docs: ## Builds the API documentation into target/doc.
 	@cargo doc --workspace --no-deps --locked

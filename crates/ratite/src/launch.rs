@@ -63,56 +63,10 @@ const END: Duration = Duration::from_secs(10);
 /// left behind: the process is reaped and the folder removed.
 pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let number = next_machine();
-    let (owner, workdir) = make_workdir(config)?;
-    let log = make_log(config, number, &workdir)?;
-    let mut channels = Channels::open(config).await.map_err(|error| {
-        LaunchError::new(match error {
-            OpenError::Monitor(error) => LaunchErrorKind::MonitorAddress(error),
-            OpenError::System(error) => LaunchErrorKind::Channel(error),
-        })
-    })?;
-    // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
-    channels.ends.exit_with_parent =
-        config.asks_exit_with_parent() && probe::exits_with_parent(config, workdir.path()).await;
-    let command_line = command_line::render(config, &channels.ends);
-    let work_folder = workdir.path().to_owned();
-
-    // What the child is to have moves into the spawn: our copies close with it.
-    let fds = std::mem::take(&mut channels.theirs);
-    let files = std::mem::take(&mut channels.files);
-    let (console, estate) = match channels.console.take() {
-        Some(stream) => {
-            let (console, pump) = pump(config, stream).map_err(|error| {
-                LaunchError::new(LaunchErrorKind::Console(error)).with_command_line(command_line.clone())
-            })?;
-            (Some(console), Box::new((workdir, files, Some(pump))))
-        }
-        None => (None, Box::new((workdir, files, None))),
-    };
-    let mark = guard::machine_mark(&owner, number);
-    let mut environment = config.environment.clone();
-    environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
-    let spawn = Spawn {
-        program: command_line.program().to_owned(),
-        arguments: command_line.arguments().to_vec(),
-        environment,
-        working_folder: working_folder(config, &work_folder),
-        output: log.writer().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?,
-        fds,
-        own_group: config.own_process_group,
-        // QEMU itself stays where it is put; what a wrapper does is its own affair.
-        mark: (!config.wrapper.is_empty()).then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
-        announce: guard::announce,
-        estate,
-    };
+    let Prepared { spawn, channels, console, log, work_folder, command_line } = prepare(config).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
-    let fault = |source| {
-        LaunchError::new(spawn_failure(config, &command_line, source)).with_command_line(command_line.clone())
-    };
-    program::check(command_line.program().as_ref(), config.search_path().as_deref()).map_err(fault)?;
-    let process = Process::spawn(spawn).await.map_err(fault)?;
+    let process = start(config, &command_line, spawn).await?;
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
@@ -132,6 +86,67 @@ pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchErro
         }),
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
+}
+
+/// Everything that a machine needs before its process exists. Dropping it undoes it.
+struct Prepared {
+    spawn: Spawn,
+    channels: Channels,
+    console: Option<Console>,
+    log: Log,
+    work_folder: PathBuf,
+    command_line: CommandLine,
+}
+
+async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
+    let number = next_machine();
+    let (owner, workdir) = make_workdir(config)?;
+    let log = make_log(config, number, &workdir)?;
+    let mut channels = Channels::open(config).await.map_err(|error| {
+        LaunchError::new(match error {
+            OpenError::Monitor(error) => LaunchErrorKind::MonitorAddress(error),
+            OpenError::System(error) => LaunchErrorKind::Channel(error),
+        })
+    })?;
+    // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
+    channels.ends.exit_with_parent =
+        config.asks_exit_with_parent() && probe::exits_with_parent(config, workdir.path()).await;
+    let command_line = command_line::render(config, &channels.ends);
+    let fault = |kind| LaunchError::new(kind).with_command_line(command_line.clone());
+    let output = log.writer().map_err(|error| fault(LaunchErrorKind::Channel(error)))?;
+    let console = channels.console.take().map(|stream| pump(config, stream)).transpose();
+    let (console, pump) = console.map_err(|error| fault(LaunchErrorKind::Console(error)))?.unzip();
+    let work_folder = workdir.path().to_owned();
+    let mark = guard::machine_mark(&owner, number);
+    let mut environment = config.environment.clone();
+    environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
+    let spawn = Spawn {
+        program: command_line.program().to_owned(),
+        arguments: command_line.arguments().to_vec(),
+        environment,
+        working_folder: working_folder(config, &work_folder),
+        output,
+        // What the child is to have moves into the spawn: our copies close with it.
+        fds: std::mem::take(&mut channels.theirs),
+        own_group: config.own_process_group,
+        // QEMU itself stays where it is put; what a wrapper does is its own affair.
+        mark: (!config.wrapper.is_empty()).then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
+        announce: guard::announce,
+        estate: Box::new((workdir, std::mem::take(&mut channels.files), pump)),
+    };
+    Ok(Prepared { spawn, channels, console, log, work_folder, command_line })
+}
+
+async fn start(
+    config: &MachineConfig,
+    command_line: &CommandLine,
+    spawn: Spawn,
+) -> Result<Process, LaunchError> {
+    let fault = |source| {
+        LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
+    };
+    program::check(command_line.program().as_ref(), config.search_path().as_deref()).map_err(fault)?;
+    Process::spawn(spawn).await.map_err(fault)
 }
 
 fn working_folder(config: &MachineConfig, work_folder: &Path) -> Option<PathBuf> {
