@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::thread;
 
 use ratite::LaunchErrorKind;
+use ratite::blocking::Machine;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::entries;
 use ratite_tests::scenario::play;
+use ratite_tests::scenario::play_blocking;
 use serde_json::json;
 
 #[test]
@@ -112,28 +114,27 @@ fn of_two_machines_with_one_log_only_the_first_is_launched() {
 }
 
 #[test]
-fn of_many_launches_at_once_with_one_log_each_that_succeeds_has_it_alone() {
-    play(async |stage| {
+fn of_many_launches_at_once_with_one_log_just_one_has_it() {
+    play_blocking(|stage| {
         let logs = stage.path("logs");
-        for round in 0..20 {
-            let launches: Vec<_> = (0..8)
-                .map(|number| {
-                    let word = format!("stderr=machine {number}");
-                    let config = Arc::new(stage.fake(&[&word]).name("same").log_folder(&logs));
-                    tokio::spawn(async move { (number, config.launch().await) })
-                })
-                .collect();
+        for round in 0..30 {
+            let launch = &|number: usize| {
+                let word = format!("stderr=machine {number}");
+                let machine = Machine::launch(&stage.fake(&[&word]).name("same").log_folder(&logs));
+                machine.ok().map(|machine| (number, machine))
+            };
 
-            let mut machines = Vec::new();
-            for launch in launches {
-                let (number, outcome) = launch.await.unwrap();
-                if let Ok(machine) = outcome {
-                    let log = fs::read_to_string(machine.log().path()).unwrap();
-                    assert_eq!(log, format!("machine {number}\n"), "round {round}: its log is another's");
-                    machines.push(machine);
-                }
-            }
-            assert_eq!(machines.len(), 1, "round {round}: one log, one machine");
+            let launched: Vec<_> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|number| scope.spawn(move || launch(number))).collect();
+                threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+            });
+
+            assert_eq!(launched.len(), 1, "round {round}: one log, one machine");
+            let (number, machine) = &launched[0];
+            let log = fs::read_to_string(machine.log().path()).unwrap();
+            assert_eq!(log, format!("machine {number}\n"), "round {round}: its log is another's");
+            // Its QEMU writes to the log until it is gone.
+            machine.kill().unwrap();
         }
     });
 }

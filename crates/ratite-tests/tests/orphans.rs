@@ -168,10 +168,11 @@ fn a_program_without_its_runtime_keeps_its_machines_until_it_ends() {
 }
 
 #[test]
-fn a_guard_that_somebody_killed_is_replaced_at_the_next_launch() {
+fn a_guard_that_somebody_killed_is_replaced_by_one_that_knows_as_much() {
     play_blocking(|stage| {
-        let options = wrapped(&["sh", "-c", r#""$@"; true"#, "sh"], &[]);
-        let mut controller = Controller::start(stage, &options);
+        // Without their mark machines are known by their groups alone.
+        let mut controller =
+            Controller::start(stage, &wrapped(&["sh", "-c", r#"env -i "$@"; true"#, "sh"], &[]));
         let guard = controller.guard();
         send_signal(guard, Signal::KILL);
         wait_until("the guard is gone", AT_ONCE, || !is_alive(guard));
@@ -181,7 +182,10 @@ fn a_guard_that_somebody_killed_is_replaced_at_the_next_launch() {
         controller.note(&answer);
 
         assert_ne!(controller.guard(), guard);
+        let shells = controller.machines.iter().map(|(shell, _)| *shell);
+        let qemus: Vec<_> = shells.map(|shell| children_of(shell)[0].pid).collect();
         controller.end_by(|controller| controller.signal(Signal::KILL));
+        wait_until("each QEMU is gone", AT_ONCE, || !qemus.iter().any(|qemu| is_alive(*qemu)));
     });
 }
 

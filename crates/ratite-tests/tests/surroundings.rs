@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use ratite_tests::orphans::children_of;
 use ratite_tests::orphans::is_alive;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
@@ -158,31 +157,29 @@ fn a_stopped_guard_does_not_hold_up_launches() {
     play_blocking(|stage| {
         // The guard is told of each base folder; a pipe that it does not read takes 64 KiB.
         let long = vec!["x".repeat(200); 17].join("/");
-        let guard = children_of(std::process::id())
-            .into_iter()
-            .find(|child| child.command_line.contains("ratite-guard"));
-        let guard = guard.unwrap().pid;
+        let mut controller = Controller::start(stage, &[]);
+        let guard = controller.guard();
         send_signal(guard, Signal::STOP);
-        let launches: Vec<_> = (0..25)
-            .map(|number| {
-                let base = stage.path(&number.to_string()).join(&long);
-                std::fs::create_dir_all(&base).unwrap();
-                stage.fake(&[]).base_folder(base)
-            })
-            .collect();
 
-        let (done, outcome) = std::sync::mpsc::channel();
-        let launching = std::thread::spawn(move || {
-            for config in launches {
-                ratite::blocking::Machine::launch(&config).unwrap().kill().unwrap();
-            }
-            done.send(()).unwrap();
-        });
-        let outcome = outcome.recv_timeout(PATIENCE);
+        for number in 0..25 {
+            let base = stage.path(&number.to_string()).join(&long);
+            std::fs::create_dir_all(&base).unwrap();
+            controller.order(&format!("launch in {}", base.display()));
+            let answer = controller.answer();
+            controller.note(&answer);
+        }
 
-        send_signal(guard, Signal::CONT);
-        launching.join().unwrap();
-        outcome.expect("a launch waits for the guard");
+        controller.order("shut down");
+        for _ in &controller.machines.clone() {
+            assert_eq!(controller.answer(), ENDED);
+        }
+        // A guard that does not listen may have been given up.
+        if is_alive(guard) {
+            send_signal(guard, Signal::CONT);
+        }
+        controller.order("return");
+        assert!(controller.wait().success());
+        wait_until("the guard is gone", AT_ONCE, || !is_alive(guard));
     });
 }
 

@@ -8,6 +8,7 @@
 //!
 //! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::io::Write;
@@ -65,6 +66,47 @@ struct Owner {
     pid: u32,
     mark: OwnerMark,
     guard: Option<Guard>,
+    /// What a guard has to know, and a new one at once: base folders, and the groups of living machines.
+    folders: BTreeSet<Vec<u8>>,
+    groups: BTreeSet<u32>,
+}
+
+impl Owner {
+    fn of_this_process() -> io::Result<Self> {
+        Ok(Self {
+            pid: std::process::id(),
+            mark: OwnerMark::of_this_process()?,
+            guard: None,
+            folders: BTreeSet::new(),
+            groups: BTreeSet::new(),
+        })
+    }
+
+    /// Sees to it that there is a guard, and that it knows all there is to know.
+    fn post_guard(&mut self) -> io::Result<()> {
+        if self.guard.as_mut().is_some_and(Guard::is_alive) {
+            return Ok(());
+        }
+        let guard = self.guard.insert(Guard::start(&self.mark)?);
+        for folder in &self.folders {
+            guard.tell(folder)?;
+        }
+        for group in &self.groups {
+            guard.tell(format!("+{group}").as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Tells the guard; one that does not listen is given up, and replaced at the next launch.
+    fn tell(&mut self, line: &[u8]) {
+        if let Some(guard) = &mut self.guard
+            && let Err(error) = guard.tell(line)
+        {
+            unguarded(error);
+            guard.dismiss();
+            self.guard = None;
+        }
+    }
 }
 
 /// The mark for this program's next machine, whose work folder will be in `base`; its guard is on watch then.
@@ -75,15 +117,16 @@ pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
     let pid = std::process::id();
     let owner = match &mut *owner {
         Some(known) if known.pid == pid => known,
-        other => other.insert(Owner { pid, mark: OwnerMark::of_this_process()?, guard: None }),
+        other => other.insert(Owner::of_this_process()?),
     };
-    if !owner.guard.as_mut().is_some_and(Guard::is_alive) {
-        owner.guard = Guard::start(&owner.mark).map_err(unguarded).ok();
-    }
-    if let Some(guard) = &mut owner.guard
-        && let Err(error) = guard.watch_base_folder(base)
-    {
+    if let Err(error) = owner.post_guard() {
         unguarded(error);
+    }
+    let path = base.as_os_str().as_bytes();
+    if path.contains(&b'\n') {
+        tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
+    } else if owner.folders.insert(path.to_owned()) {
+        owner.tell(path);
     }
     Ok(owner.mark.clone())
 }
@@ -91,13 +134,13 @@ pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
 /// Tells the guard of a process group that is a machine's, or no longer is.
 pub(crate) fn announce(group: u32, lives: bool) {
     let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(Owner { pid, guard: Some(guard), .. }) = &mut *owner
-        && *pid == std::process::id()
-    {
-        let sign = if lives { '+' } else { '-' };
-        if let Err(error) = guard.tell(format!("{sign}{group}").as_bytes()) {
-            unguarded(error);
-        }
+    let Some(owner) = owner.as_mut().filter(|owner| owner.pid == std::process::id()) else { return };
+    if lives {
+        owner.groups.insert(group);
+        owner.tell(format!("+{group}").as_bytes());
+    } else {
+        owner.groups.remove(&group);
+        owner.tell(format!("-{group}").as_bytes());
     }
 }
 
@@ -110,7 +153,6 @@ fn unguarded(error: io::Error) {
 struct Guard {
     process: Child,
     pipe: ChildStdin,
-    folders: Vec<Vec<u8>>,
 }
 
 impl Guard {
@@ -138,7 +180,7 @@ impl Guard {
         let pipe = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         // A guard that somebody has stopped must not stop us.
         rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        Ok(Self { process, pipe, folders: Vec::new() })
+        Ok(Self { process, pipe })
     }
 
     /// Writes a line to the guard.
@@ -154,19 +196,11 @@ impl Guard {
         matches!(self.process.try_wait(), Ok(None))
     }
 
-    /// Lets the guard also remove this program's work folders in `base`.
-    fn watch_base_folder(&mut self, base: &Path) -> io::Result<()> {
-        let path = base.as_os_str().as_bytes();
-        if self.folders.iter().any(|known| known == path) {
-            return Ok(());
-        }
-        if path.contains(&b'\n') {
-            tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
-            return Ok(());
-        }
-        self.tell(path)?;
-        self.folders.push(path.to_owned());
-        Ok(())
+    /// Ends it without letting it act: what it knows may be out of date.
+    fn dismiss(&mut self) {
+        // It may be gone already.
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
     }
 }
 

@@ -34,7 +34,9 @@ pub(crate) fn find(program: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
 /// # Errors
 /// ENOEXEC.
 pub(crate) fn check(program: &Path, search: Option<&OsStr>) -> io::Result<()> {
-    let Some(path) = find(program, search).filter(|path| path.is_file()) else { return Ok(()) };
+    let may_run =
+        |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
+    let Some(path) = find(program, search).filter(may_run) else { return Ok(()) };
     // What cannot be read may still be run.
     let Ok(head) = head(&path) else { return Ok(()) };
     // Other formats may be registered with the kernel (binfmt_misc), but none of them is text.

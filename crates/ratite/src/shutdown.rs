@@ -15,7 +15,6 @@ use std::time::Duration;
 use ratite_qmp::Command;
 use ratite_qmp::within;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::error::ShutdownError;
 use crate::error::ShutdownErrorKind;
@@ -37,8 +36,7 @@ pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit,
     if running.process.exited().is_none() {
         tracing::debug!(pid = running.process.pid(), ?grace, "asking a machine to end");
         note(running, Asked::Us);
-        let deadline = Instant::now().checked_add(grace);
-        if within(grace, "end", end_gracefully(running, deadline)).await.is_err() {
+        if within(grace, "end", end_gracefully(running)).await.is_err() {
             tracing::warn!(pid = running.process.pid(), ?grace, "a machine did not end in time");
             note(running, Asked::TimeOver);
             end_by_force(running).await?;
@@ -69,13 +67,13 @@ pub(crate) async fn wait(running: &Running, limit: Duration) -> Result<Exit, Shu
     }
 }
 
-async fn end_gracefully(running: &Running, deadline: Option<Instant>) {
+async fn end_gracefully(running: &Running) {
     let ended = running.process.wait();
     tokio::pin!(ended);
     tokio::select! {
         biased;
         _ended = &mut ended => return,
-        asked = ask_to_quit(running, deadline) => {
+        asked = ask_to_quit(running) => {
             if !asked {
                 tracing::debug!(pid = running.process.pid(), "no monitor to ask by: SIGTERM");
                 running.process.terminate();
@@ -86,12 +84,12 @@ async fn end_gracefully(running: &Running, deadline: Option<Instant>) {
 }
 
 /// Sends `quit`; whether it could be sent at all. Its reply is not needed: the process's end is what counts.
-async fn ask_to_quit(running: &Running, deadline: Option<Instant>) -> bool {
+async fn ask_to_quit(running: &Running) -> bool {
     let Some(monitor) = &running.monitor else {
         return false;
     };
-    let limit = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-    match monitor.client.send(Command::new("quit").limit(limit)).await {
+    // The grace bounds it. With a limit of its own, over at the same moment, SIGTERM would go out just before SIGKILL.
+    match monitor.client.send(Command::new("quit").limit(Duration::MAX)).await {
         Ok(reply) => {
             if let Some(refusal) = reply.error() {
                 tracing::warn!(%refusal, "QEMU refused to quit");
@@ -134,19 +132,19 @@ async fn gather(running: &Running) -> Exit {
     if let Some(console) = &running.console {
         let _stays_open = within(STREAM_END, "end of the console", console.ended()).await;
     }
-    let shutdown = match &running.monitor {
-        Some(monitor) => {
-            let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
-            monitor.shutdowns.take_all().pop().map(|event| event.data())
-        }
-        None => None,
-    };
+    if let Some(monitor) = &running.monitor {
+        let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
+    }
+    running.log.finished();
+    running.process.release().await;
+
+    // Nothing is waited for from here on: whoever gives up waiting must not take along what the next one needs.
+    let shutdowns = running.monitor.as_ref().map(|monitor| monitor.shutdowns.take_all());
+    let shutdown = shutdowns.and_then(|mut events| events.pop()).map(|event| event.data());
     let log = running.log.tail(LOG_KEPT).unwrap_or_else(|error| {
         tracing::warn!(%error, "could not read the log");
         Tail::default()
     });
-    running.log.finished();
-    running.process.release().await;
     let asked = who_asked(running, exited, shutdown.as_ref());
     match asked {
         Asked::Signal => tracing::warn!(command_line = %running.command_line, "QEMU {}", exited.status),

@@ -153,21 +153,32 @@ pub struct Log {
 impl Log {
     /// Opens `NAME.log` in `folder` for a new run. A log of an earlier run becomes `NAME.log.1`.
     ///
-    /// The file is locked for as long as somebody writes to it, QEMU included, so that two machines cannot share it.
+    /// The file is locked for as long as somebody writes to it, QEMU included, so that two machines cannot share it; it has
+    /// its lock before it has its name, so that of all who try at once just one succeeds.
     pub(crate) fn create(folder: &Path, name: &OsStr) -> io::Result<Self> {
         let mut file_name = name.to_owned();
         file_name.push(".log");
         let path = folder.join(&file_name);
-        set_aside(&path)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .custom_flags(no_follow())
-            .open(&path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let mut unnamed = tempfile::Builder::new()
+            .prefix(".ratite-")
+            // As any new file, which the umask decides.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .map_err(named)?
+            .into_temp_path();
+        let file = OpenOptions::new().read(true).append(true).custom_flags(no_follow()).open(&unnamed)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, file: Arc::new(file) })
+        loop {
+            match unnamed.persist_noclobber(&path) {
+                Ok(()) => return Ok(Self { path, file: Arc::new(file) }),
+                Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
+                    set_aside(&path)?;
+                    unnamed = refused.path;
+                }
+                Err(refused) => return Err(named(refused.error)),
+            }
+        }
     }
 
     /// Where the file is, or was.
@@ -236,9 +247,18 @@ fn set_aside(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.is_file() => return Err(refused("it is no plain file")),
         Ok(_) => {}
     }
-    let old = OpenOptions::new().append(true).custom_flags(no_follow()).open(path)?;
+    let old = match OpenOptions::new().append(true).custom_flags(no_follow()).open(path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
     if rustix::fs::flock(&old, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(refused("another machine writes to it"));
+    }
+    // Only the file that was locked: another may stand there by now, and then the caller looks again.
+    let identity = |metadata: io::Result<std::fs::Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
+    if identity(std::fs::symlink_metadata(path)) != identity(old.metadata()) {
+        return Ok(());
     }
     let mut aside = path.as_os_str().to_owned();
     aside.push(".1");

@@ -134,7 +134,11 @@ impl Controller {
             },
             "shut down" => self.shut_down()?,
             "descriptors" => say(&std::fs::read_dir("/proc/self/fd")?.count().to_string()),
-            other => return Err(format!("no order {other}").into()),
+            other => {
+                let folder = other.strip_prefix("launch in ").ok_or_else(|| format!("no order {other}"))?;
+                self.config = self.config.clone().base_folder(folder);
+                self.launch()?;
+            }
         }
         Ok(true)
     }

@@ -40,12 +40,24 @@ fn reference(text: &str) -> Option<Address> {
     let port = u16::try_from(number_up_to(port, 65535)?).ok()?;
     let host = host.strip_suffix(':')?;
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(|_| inner)?,
+        Some(inner) if is_ipv6(inner) => inner,
+        Some(_) => return None,
         None => host,
     };
     let brackets = text.starts_with('[');
     let odd = |c: char| c.is_whitespace() || c.is_control() || "/@[]".contains(c) || (c == ':' && !brackets);
     (!host.is_empty() && !host.contains(odd)).then(|| Address::tcp(host, port))
+}
+
+/// An address, perhaps with the interface to reach it by.
+fn is_ipv6(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('%').collect();
+    let interface = match parts.as_slice() {
+        [_] => true,
+        [_, interface] => !interface.is_empty() && !interface.contains(':'),
+        _ => false,
+    };
+    interface && parts[0].parse::<Ipv6Addr>().is_ok()
 }
 
 fn number_up_to(digits: &str, most: u32) -> Option<u32> {

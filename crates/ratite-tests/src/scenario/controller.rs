@@ -11,6 +11,10 @@ use std::process::Command;
 use std::process::ExitStatus;
 use std::process::Stdio;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::event::poll;
 use rustix::process::Signal;
 
 use super::AT_ONCE;
@@ -105,9 +109,18 @@ impl Controller {
     /// Reads its next line.
     ///
     /// # Panics
-    /// If it says nothing more.
+    /// If it says nothing more, or nothing for long.
     #[track_caller]
     pub fn answer(&mut self) -> String {
+        let limit = Timespec::try_from(PATIENCE).ok();
+        if self.answers.buffer().is_empty() {
+            let mut answer = [PollFd::new(self.answers.get_ref(), PollFlags::IN)];
+            assert_eq!(
+                poll(&mut answer, limit.as_ref()),
+                Ok(1),
+                "the controller says nothing for {PATIENCE:?}"
+            );
+        }
         let mut line = String::new();
         let count = self.answers.read_line(&mut line).expect("the controller says text");
         assert!(count > 0, "the controller ended with {:?}", self.child.wait());

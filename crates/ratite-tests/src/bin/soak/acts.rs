@@ -243,7 +243,7 @@ async fn cancelled_commands(stage: &Stage, tally: &Tally, dice: &mut Dice) {
         let never = Command::new("fake-never").limit(Duration::from_millis(1));
         match machine.qmp(never).await {
             Err(MachineError::Command(ExecuteError::TimedOut(_))) => {
-                tally.add("faults: commands over their limit", 1)
+                tally.add("faults: commands over their limit", 1);
             }
             other => tally.lost(&format!("the limit of a command: {other:?}")),
         }

@@ -1,0 +1,4 @@
+//! Fuzzes `ratite_tests::fuzzing::address`, which says what is checked.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ratite_tests::fuzzing::address(data));
