@@ -93,7 +93,7 @@ Exit codes:
          reads stdout any more
 
 Environment:
-  RATITE_LOG  what to log on stderr: warn (the default), debug, ratite=trace, …
+  RATITE_LOG  what to log on stderr: error (the default), warn, debug, ratite=trace, …
   NO_COLOR    no colours, if set";
 
 const RUN_USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...";

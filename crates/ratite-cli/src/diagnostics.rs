@@ -1,4 +1,4 @@
-//! What ratite's libraries log, on stderr: warnings, or what `RATITE_LOG` asks for.
+//! What ratite's libraries log, on stderr: errors, or what `RATITE_LOG` asks for.
 
 use std::io;
 
@@ -14,7 +14,7 @@ const VARIABLE: &str = "RATITE_LOG";
 /// Begins to show diagnostics.
 pub(crate) fn show() -> Result<(), Failure> {
     let directives = std::env::var(VARIABLE).unwrap_or_default();
-    let wanted = if directives.is_empty() { "warn" } else { &directives };
+    let wanted = if directives.is_empty() { "error" } else { &directives };
     let filter = EnvFilter::try_new(wanted).map_err(|error| Failure::Usage {
         problem: format!("could not understand {VARIABLE}=`{directives}`: {error}"),
         hint: format!("{VARIABLE} is a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by crate: `ratite_qmp=trace`"),

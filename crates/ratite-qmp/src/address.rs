@@ -89,9 +89,9 @@ impl Address {
             Some(rest) => {
                 let inner = rest.strip_suffix(']').ok_or("the bracket is not closed")?;
                 // A link-local address may name its interface: `fe80::1%eth0`.
-                let (address, zone) = inner.split_once('%').unwrap_or((inner, "none"));
-                if zone.is_empty() {
-                    return Err("the interface behind `%` is empty");
+                let (address, interface) = inner.split_once('%').unwrap_or((inner, "none"));
+                if interface.is_empty() || interface.contains(['%', ':']) {
+                    return Err("what is behind `%` is no name of an interface");
                 }
                 address.parse::<std::net::Ipv6Addr>().map_err(|_| "the brackets hold no IPv6 address")?;
                 inner

@@ -186,6 +186,8 @@ impl Console {
 
     /// Stops the pump and hands over the stream itself, in blocking mode, with what had arrived and was not read yet.
     ///
+    /// A write that is under way is broken off. Dropping the future once the pump has stopped closes the stream.
+    ///
     /// For this and every other clone the console has ended then. From here on the stream is yours to read: a QEMU whose
     /// console nobody reads stops.
     ///

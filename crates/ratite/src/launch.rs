@@ -102,12 +102,7 @@ async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
     let number = next_machine();
     let (owner, workdir) = make_workdir(config)?;
     let log = make_log(config, number, &workdir)?;
-    let mut channels = Channels::open(config).await.map_err(|error| {
-        LaunchError::new(match error {
-            OpenError::Monitor(error) => LaunchErrorKind::MonitorAddress(error),
-            OpenError::System(error) => LaunchErrorKind::Channel(error),
-        })
-    })?;
+    let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
     channels.ends.exit_with_parent =
         config.asks_exit_with_parent() && probe::exits_with_parent(config, workdir.path()).await;
@@ -135,6 +130,19 @@ async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
         estate: Box::new((workdir, std::mem::take(&mut channels.files), pump)),
     };
     Ok(Prepared { spawn, channels, console, log, work_folder, command_line })
+}
+
+async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> {
+    let limit = config.timeouts.connect;
+    // A monitor's host has to be looked up, which may take its time.
+    let outcome = within(limit, "channels", Channels::open(config)).await;
+    let timed_out = |_| LaunchError::new(LaunchErrorKind::TimedOut { limit });
+    outcome.map_err(timed_out)?.map_err(|error| {
+        LaunchError::new(match error {
+            OpenError::Monitor(error) => LaunchErrorKind::MonitorAddress(error),
+            OpenError::System(error) => LaunchErrorKind::Channel(error),
+        })
+    })
 }
 
 async fn start(

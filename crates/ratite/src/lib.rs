@@ -86,6 +86,12 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/qtest.md")]
     struct Qtest;
 
+    #[doc = include_str!("../../../docs/guide/limits.md")]
+    struct Limits;
+
+    #[doc = include_str!("../../../docs/guide/errors.md")]
+    struct Errors;
+
     #[doc = include_str!("../../../docs/guide/coming-from-qemu-machine.md")]
     struct ComingFromQemuMachine;
 }

@@ -37,15 +37,19 @@ pub(crate) async fn exits_with_parent(config: &MachineConfig, scratch: &Path) ->
     if let Some(known) = known {
         return known;
     }
-    let answer = match help(&identity.path, scratch, config.timeouts.connect.min(LIMIT)).await {
-        Ok(help) => memchr::memmem::find(&help, b"exit-with-parent").is_some(),
+    match help(&identity.path, scratch, config.timeouts.connect.min(LIMIT)).await {
+        Ok(help) => {
+            let answer = memchr::memmem::find(&help, b"exit-with-parent").is_some();
+            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get_or_insert_default().insert(identity, answer);
+            answer
+        }
+        // Not to be kept: it may answer the next time.
         Err(error) => {
             tracing::debug!(%error, binary = %identity.path.display(), "could not ask a binary for its help");
             false
         }
-    };
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(identity, answer);
-    answer
+    }
 }
 
 /// A file as it is now: another one at the same path, or a newer one, is another identity.
