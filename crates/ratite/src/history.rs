@@ -18,7 +18,7 @@ pub(crate) struct History {
     read: u64,
 }
 
-/// What [`Console::expect`] found.
+/// What [`crate::Console::expect`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Match {
