@@ -9,9 +9,9 @@ use serde_json::json;
 
 /// How much memory this process has in use, in KiB (proc_pid_status(5)).
 fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells it");
+    let used = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+    used.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]
