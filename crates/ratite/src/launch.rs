@@ -53,9 +53,6 @@ const LAST_WORDS: usize = 8 << 10;
 /// How long a process whose monitor has closed is waited for: it is about to exit, and its status says more.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 
-/// How long a process that the kernel is already ending may take for it.
-const END: Duration = Duration::from_secs(10);
-
 /// Starts QEMU and returns once its monitor answers.
 ///
 /// # Errors
@@ -258,21 +255,12 @@ async fn connect_all(
     };
     match outcome {
         // A monitor that closes mostly belongs to a process that is about to end, and that says more.
-        Err(Fault::Qmp(error)) if is_closed(&error) => match ends_now(process).await {
-            true => Err(Fault::Exited),
-            false => Err(Fault::Qmp(error)),
+        Err(Fault::Qmp(error)) if is_closed(&error) => match process.ends_soon(EXIT_AFTER_CLOSE).await {
+            Some(_) => Err(Fault::Exited),
+            None => Err(Fault::Qmp(error)),
         },
         other => other,
     }
-}
-
-/// Whether a process whose monitor has just closed is on its way out.
-async fn ends_now(process: &Process) -> bool {
-    if within(EXIT_AFTER_CLOSE, "exit", process.wait()).await.is_ok() {
-        return true;
-    }
-    // The kernel closes a process's descriptors while it ends, which may take its time on a busy machine.
-    procfs::is_ending(process.pid()) && within(END, "exit", process.wait()).await.is_ok()
 }
 
 fn is_closed(error: &ratite_qmp::Error) -> bool {

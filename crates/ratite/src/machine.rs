@@ -12,7 +12,6 @@ use ratite_qmp::ExecuteError;
 use ratite_qmp::ListenError;
 use ratite_qmp::Listener;
 use ratite_qmp::Reply;
-use ratite_qmp::within;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -331,7 +330,7 @@ impl Machine {
 
     /// The process's end, when that is why a connection ended: the monitor closes a moment before its process is gone.
     async fn cause(&self, doing: &str) -> Option<MachineError> {
-        let exited = within(EXIT_AFTER_CLOSE, "exit", self.running.process.wait()).await.ok()?;
+        let exited = self.running.process.ends_soon(EXIT_AFTER_CLOSE).await?;
         let log = self.running.log.tail(LAST_WORDS).unwrap_or_else(|_| Tail::default());
         Some(MachineError::Exited { exit: exited.status, doing: doing.to_owned(), log })
     }

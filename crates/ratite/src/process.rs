@@ -25,6 +25,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use command_fds::CommandFdExt;
+use ratite_qmp::within;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use crate::exit::ProcessExit;
 use crate::inherit;
 use crate::inherit::Inheritance;
+use crate::procfs::is_ending;
 use crate::procfs::marked;
 
 /// What to start, ready for the kernel.
@@ -68,6 +70,9 @@ pub(crate) struct Process {
     state: watch::Receiver<State>,
     orders: mpsc::UnboundedSender<Order>,
 }
+
+/// How long a process that the kernel is already ending may take for it.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What is known of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +136,21 @@ impl Process {
                     std::future::pending::<()>().await;
                 }
             }
+        }
+    }
+
+    /// Waits a while for a process that seems to be on its way out, because it has closed a connection.
+    ///
+    /// The kernel closes a process's descriptors while it ends, and on a busy machine the rest takes its time: one that is
+    /// known to be ending is waited for longer than `patience`.
+    pub(crate) async fn ends_soon(&self, patience: Duration) -> Option<Exited> {
+        if let Ok(exited) = within(patience, "exit", self.wait()).await {
+            return Some(exited);
+        }
+        match is_ending(self.pid) {
+            true => within(ENDING, "exit", self.wait()).await.ok(),
+            // It may have been reaped between the two looks.
+            false => self.exited(),
         }
     }
 
