@@ -16,13 +16,13 @@ fn knowing(stage: &Stage) -> MachineConfig {
         stage.path("asked").display(),
         fake_qemu().display(),
     );
-    fs::write(&path, script).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&path, script).expect("a folder of our own");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a file of our own");
     MachineConfig::new(path).base_folder(stage.base())
 }
 
 async fn uses_it(config: &MachineConfig) -> bool {
-    let machine = config.launch().await.unwrap();
+    let machine = config.launch().await.expect("it starts");
     machine.command_line().to_string().contains("-run-with 'exit-with-parent=on'")
 }
 
