@@ -174,7 +174,7 @@ fn a_machine_leads_a_process_group_of_its_own_unless_told_otherwise() {
         let own = stage.fake(&[]).launch().await.unwrap();
         let callers = stage.fake(&[]).in_callers_process_group().launch().await.unwrap();
 
-        let ours = rustix::process::getpgrp().as_raw_nonzero().get();
+        let ours = nix::unistd::getpgrp().as_raw();
         assert_eq!(ask(&own, "fake-process").await["pgid"], own.pid());
         assert_eq!(ask(&callers, "fake-process").await["pgid"], ours);
         assert!(callers.shutdown(PATIENCE).await.unwrap().success());

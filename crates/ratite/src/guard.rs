@@ -28,6 +28,7 @@ use rustix::fs::OFlags;
 
 use crate::inherit;
 use crate::inherit::Inheritance;
+use crate::procfs::group_of;
 use crate::procfs::start_time;
 
 /// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
@@ -158,7 +159,7 @@ struct Guard {
 impl Guard {
     /// Starts the guard for what carries `mark`.
     fn start(mark: &OwnerMark) -> io::Result<Self> {
-        let group = rustix::process::getpgrp().as_raw_nonzero().to_string();
+        let group = group_of(std::process::id())?.to_string();
         let mut command = Command::new("/bin/sh");
         // It must not hold open what the program's end is to close.
         let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;

@@ -17,6 +17,11 @@ pub(crate) fn parent_of(pid: u32) -> io::Result<u64> {
     stat_field(pid, 4)
 }
 
+/// The process group of a process: 0 for one that was made outside this process's pid namespace (pid_namespaces(7)).
+pub(crate) fn group_of(pid: u32) -> io::Result<u64> {
+    stat_field(pid, 5)
+}
+
 /// Whether the kernel is ending a process: it runs no more code of its own, but is not a zombie yet, or just one.
 pub(crate) fn is_ending(pid: u32) -> bool {
     /// PF_EXITING of the kernel's sched.h, in field 9.

@@ -34,9 +34,8 @@ use std::process::Child;
 use std::time::Duration;
 use std::time::Instant;
 
-use rustix::process::getpgrp;
-use rustix::process::getppid;
-use rustix::process::getsid;
+use nix::unistd;
+
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -289,9 +288,9 @@ fn environment() -> Value {
 fn process_ids() -> Value {
     json!({
         "pid": process::id(),
-        "ppid": getppid().map(|pid| pid.as_raw_nonzero().get()),
-        "pgid": getpgrp().as_raw_nonzero().get(),
-        "sid": getsid(None).ok().map(|pid| pid.as_raw_nonzero().get()),
+        "ppid": unistd::getppid().as_raw(),
+        "pgid": unistd::getpgrp().as_raw(),
+        "sid": unistd::getsid(None).ok().map(unistd::Pid::as_raw),
     })
 }
 
