@@ -95,15 +95,15 @@ impl Socket {
         fds: &[OwnedFd],
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
-            Kind::Unix(stream) if !fds.is_empty() => poll_send_fds(stream, cx, bytes, fds),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Kind::Unix(stream) => poll_send_unix(stream, cx, bytes, fds),
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 }
 
-fn poll_send_fds(
+/// Sends without SIGPIPE, which a program may have set back to its default: the end of a QEMU must not be ours.
+fn poll_send_unix(
     stream: &UnixStream,
     cx: &mut Context<'_>,
     bytes: &[u8],
@@ -111,6 +111,9 @@ fn poll_send_fds(
 ) -> Poll<io::Result<usize>> {
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let send = || {
+        if borrowed.is_empty() {
+            return rustix::net::send(stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from);
+        }
         let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&borrowed).size()];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let fits = ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ratite::Asked;
 use ratite::Machine;
+use ratite::MachineConfig;
 use ratite_tests::orphans::Process;
 use ratite_tests::orphans::is_alive;
 use ratite_tests::orphans::processes_with_mark;
@@ -14,6 +15,7 @@ use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::Stage;
 use ratite_tests::scenario::entries;
+use ratite_tests::scenario::fake_qemu;
 use ratite_tests::scenario::play;
 use ratite_tests::scenario::send_signal;
 use ratite_tests::scenario::wait_until;
@@ -98,6 +100,20 @@ fn a_graceful_end_takes_all_that_is_left_along() {
 
             assert_eq!(marked(), []);
         }
+    });
+}
+
+#[test]
+fn a_script_in_the_place_of_qemu_leaves_nothing_either() {
+    play(async |stage| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu-with-stray-child");
+        let config = MachineConfig::new(script).base_folder(stage.base());
+        let machine = config.env("RATITE_TEST_QEMU", fake_qemu()).launch().await.unwrap();
+        assert_eq!(marked().len(), 2);
+
+        assert!(machine.shutdown(PATIENCE).await.unwrap().success());
+
+        assert_eq!(marked(), []);
     });
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Each row of [`ENDINGS`] is played with each kind of machine, by a program of its own.
 
+use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
 
@@ -14,6 +16,8 @@ use ratite_tests::scenario::play_blocking;
 use ratite_tests::scenario::send_signal;
 use ratite_tests::scenario::wait_until;
 use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::PidfdGetfdFlags;
 use rustix::process::Signal;
 
 /// How a program may end, as its status or signal tells it afterwards.
@@ -201,5 +205,29 @@ fn a_ctrl_c_for_the_programs_group_reaches_neither_machine_nor_guard() {
         controller.order("shut down");
         assert_eq!(controller.answer(), "QEMU exited with status 0 (host-qmp-quit)");
         assert!(is_alive(controller.guard()));
+    });
+}
+
+/// Copies of every descriptor of a program, as a process has them that was forked off it and runs on.
+fn descriptors_of(pid: u32) -> Vec<OwnedFd> {
+    let pidfd = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    let pidfd = rustix::process::pidfd_open(pidfd, PidfdFlags::empty()).unwrap();
+    let numbers = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let numbers = numbers.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
+    let copy = |number| rustix::process::pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty());
+    numbers.map(|number| copy(number).unwrap()).collect()
+}
+
+#[test]
+fn a_process_that_was_forked_off_its_program_keeps_no_machine_alive() {
+    play_blocking(|stage| {
+        for wrapper in [&[][..], &["sh", "-c", r#""$@"; true"#, "sh"]] {
+            let controller = Controller::start(stage, &wrapped(wrapper, &[]));
+            let forked = descriptors_of(controller.id());
+
+            controller.end_by(|controller| controller.signal(Signal::KILL));
+
+            drop(forked);
+        }
     });
 }

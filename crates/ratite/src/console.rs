@@ -21,8 +21,9 @@ use std::time::Duration;
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
 use rustix::fs::OFlags;
+use rustix::net::SendFlags;
 use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::unix::OwnedWriteHalf;
@@ -343,10 +344,10 @@ async fn pump(
     writes: mpsc::Receiver<WriteRequest>,
     mut takeovers: mpsc::Receiver<Takeover>,
 ) {
-    let (mut reader, mut writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     tokio::select! {
         () = pump_in(&mut reader, &end.0) => {}
-        () = pump_out(&mut writer, writes) => {}
+        () = pump_out(&writer, writes) => {}
         Some(takeover) = takeovers.recv() => {
             let stream = reader.reunite(writer).expect("they are halves of one stream").into_std();
             drop(end);
@@ -375,16 +376,31 @@ async fn pump_in(reader: &mut OwnedReadHalf, shared: &Shared) {
 }
 
 /// Writes what is asked for, one request after the other, each whole. Never returns: only the stream's end ends a pump.
-async fn pump_out(writer: &mut OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
+async fn pump_out(writer: &OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
     while let Some(WriteRequest { bytes, done }) = inbox.recv().await {
         // Given up before it was begun: it never happened.
         if done.is_closed() {
             continue;
         }
         // Whoever asked may be gone by now.
-        let _gone = done.send(writer.write_all(&bytes).await);
+        let _gone = done.send(send_all(writer, &bytes).await);
     }
     std::future::pending::<()>().await;
+}
+
+/// Writes without SIGPIPE, which a program may have set back to its default: the end of a QEMU must not be ours.
+async fn send_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    let stream: &UnixStream = writer.as_ref();
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        let send = || Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?);
+        match stream.try_io(Interest::WRITABLE, send) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Shared {

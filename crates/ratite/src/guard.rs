@@ -2,29 +2,35 @@
 //!
 //! PR_SET_PDEATHSIG ends the process that we forked when we are killed, but not a wrapper's children, and nobody
 //! removes the folders then. So each program that launches machines has one guard: a small `/bin/sh` process in a
-//! process group of its own that holds the reading end of a pipe. Whatever ends the program closes the pipe. The guard
-//! then kills the machines' process groups, and every process that carries the program's mark in its environment with its
-//! group, removes the program's work folders, and exits.
+//! process group of its own that reads from a pipe to its end. The guard then kills the machines' process groups, and
+//! every process that carries the program's mark in its environment with its group, removes the program's work folders,
+//! and exits.
+//!
+//! ```text
+//! program ── socket ─► relay (cat) ── pipe ─► guard (sh)
+//! ```
+//!
+//! The relay has the only writing end of that pipe, and the parent-death signal: the pipe ends with the program, even if
+//! a process that was forked off without exec(2) holds a copy of the socket.
 //!
 //! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
-use std::process::ChildStdin;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use command_fds::CommandFdExt;
-
-use rustix::fs::OFlags;
+use rustix::net::SendFlags;
 
 use crate::inherit;
 use crate::inherit::Inheritance;
@@ -84,11 +90,12 @@ impl Owner {
     }
 
     /// Sees to it that there is a guard, and that it knows all there is to know.
-    fn post_guard(&mut self) -> io::Result<()> {
+    fn post_guard(&mut self, start_tied: StartTied) -> io::Result<()> {
         if self.guard.as_mut().is_some_and(Guard::is_alive) {
             return Ok(());
         }
-        let guard = self.guard.insert(Guard::start(&self.mark)?);
+        self.dismiss();
+        let guard = self.guard.insert(Guard::start(&self.mark, start_tied)?);
         for folder in &self.folders {
             guard.tell(folder)?;
         }
@@ -100,12 +107,17 @@ impl Owner {
 
     /// Tells the guard; one that does not listen is given up, and replaced at the next launch.
     fn tell(&mut self, line: &[u8]) {
-        if let Some(guard) = &mut self.guard
+        if let Some(guard) = &self.guard
             && let Err(error) = guard.tell(line)
         {
             unguarded(error);
+            self.dismiss();
+        }
+    }
+
+    fn dismiss(&mut self) {
+        if let Some(guard) = self.guard.take() {
             guard.dismiss();
-            self.guard = None;
         }
     }
 }
@@ -113,14 +125,14 @@ impl Owner {
 /// The mark for this program's next machine, whose work folder will be in `base`; its guard is on watch then.
 ///
 /// Without a guard (no `/bin/sh`) machines still run: the parent-death signal stays.
-pub(crate) fn enlist(base: &Path) -> io::Result<OwnerMark> {
+pub(crate) fn enlist(base: &Path, start_tied: StartTied) -> io::Result<OwnerMark> {
     let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let pid = std::process::id();
     let owner = match &mut *owner {
         Some(known) if known.pid == pid => known,
         other => other.insert(Owner::of_this_process()?),
     };
-    if let Err(error) = owner.post_guard() {
+    if let Err(error) = owner.post_guard(start_tied) {
         unguarded(error);
     }
     let path = base.as_os_str().as_bytes();
@@ -149,67 +161,90 @@ fn unguarded(error: io::Error) {
     tracing::warn!(%error, "no guard: a wrapper's children may outlive a killed program");
 }
 
+/// How a process is started that is killed when this program ends, however it ends.
+pub(crate) type StartTied = fn(Command) -> io::Result<Child>;
+
 /// The guard of this program. Dropping it lets the guard do its work, as the end of the program would.
 #[derive(Debug)]
 struct Guard {
     process: Child,
-    pipe: ChildStdin,
+    relay: Child,
+    to_relay: UnixStream,
 }
 
 impl Guard {
     /// Starts the guard for what carries `mark`.
-    fn start(mark: &OwnerMark) -> io::Result<Self> {
+    fn start(mark: &OwnerMark, start_tied: StartTied) -> io::Result<Self> {
         let group = group_of(std::process::id())?.to_string();
-        let mut command = Command::new("/bin/sh");
-        // It must not hold open what the program's end is to close.
-        let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;
-        if !mappings.is_empty() {
-            command.fd_mappings(mappings).map_err(io::Error::other)?;
-        }
-        let mut process = command
-            .args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX])
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // A Ctrl-C in the terminal is meant for the program, not for its guard.
-            .process_group(0)
-            .spawn()?;
-        drop(placeholders);
-        let pipe = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let (to_relay, from_us) = UnixStream::pair()?;
         // A guard that somebody has stopped must not stop us.
-        rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        Ok(Self { process, pipe })
+        to_relay.set_nonblocking(true)?;
+        let (from_relay, to_guard) = io::pipe()?;
+        let mut relay = Command::new("cat");
+        relay.arg("-u");
+        let relay = start_bare(relay, OwnedFd::from(from_us).into(), to_guard.into(), start_tied)?;
+        let mut guard = Command::new("/bin/sh");
+        guard.args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX]);
+        match start_bare(guard, from_relay.into(), Stdio::null(), |mut guard| guard.spawn()) {
+            Ok(process) => Ok(Self { process, relay, to_relay }),
+            Err(error) => {
+                end(relay);
+                Err(error)
+            }
+        }
     }
 
     /// Writes a line to the guard.
-    fn tell(&mut self, line: &[u8]) -> io::Result<()> {
+    fn tell(&self, line: &[u8]) -> io::Result<()> {
         let mut text = line.to_vec();
         text.push(b'\n');
-        // Shorter than PIPE_BUF in all but odd cases, so written whole or not at all.
-        self.pipe.write_all(&text)
+        // No SIGPIPE, whatever the program has made of it; a relay that is gone is an error like others.
+        let sent = rustix::net::send(&self.to_relay, &text, SendFlags::NOSIGNAL)?;
+        // A line is far shorter than the socket's buffer: written in part means that it is full.
+        if sent == text.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     /// Whether the guard is still there; somebody may have killed it.
     fn is_alive(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+        [&mut self.process, &mut self.relay].into_iter().all(|it| matches!(it.try_wait(), Ok(None)))
     }
 
     /// Ends it without letting it act: what it knows may be out of date.
-    fn dismiss(&mut self) {
-        // It may be gone already.
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+    fn dismiss(self) {
+        end(self.process);
+        end(self.relay);
     }
 }
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Only a dead guard is dropped while the program lives; this collects it. A living one is never waited for.
-        let _dead_or_not = self.process.try_wait();
+/// Starts a process that shares nothing with us but the two given ends.
+fn start_bare(
+    mut command: Command,
+    input: Stdio,
+    output: Stdio,
+    start: impl FnOnce(Command) -> io::Result<Child>,
+) -> io::Result<Child> {
+    // It must not hold open what the program's end is to close.
+    let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;
+    if !mappings.is_empty() {
+        command.fd_mappings(mappings).map_err(io::Error::other)?;
     }
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(input)
+        .stdout(output)
+        .stderr(Stdio::null())
+        // A Ctrl-C in the terminal is meant for the program.
+        .process_group(0);
+    let child = start(command);
+    drop(placeholders);
+    child
+}
+
+/// Kills and reaps a process, which may be gone already.
+fn end(mut process: Child) {
+    let _gone = process.kill();
+    let _reaped = process.wait();
 }
 
 /// The mark that a machine's processes carry.

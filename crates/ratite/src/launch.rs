@@ -37,6 +37,7 @@ use crate::guard;
 use crate::probe;
 use crate::process::Process;
 use crate::process::Spawn;
+use crate::process::start_tied;
 use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
@@ -112,6 +113,9 @@ async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
     let mark = guard::machine_mark(&owner, number);
     let mut environment = config.environment.clone();
     environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
+    // QEMU itself stays where it is put; what a wrapper or a script does is its own affair.
+    let may_stray = !config.wrapper.is_empty()
+        || program::is_script(command_line.program().as_ref(), config.search_path().as_deref());
     let spawn = Spawn {
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
@@ -121,8 +125,7 @@ async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
         // What the child is to have moves into the spawn: our copies close with it.
         fds: std::mem::take(&mut channels.theirs),
         own_group: config.own_process_group,
-        // QEMU itself stays where it is put; what a wrapper does is its own affair.
-        mark: (!config.wrapper.is_empty()).then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
+        mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
         estate: Box::new((workdir, std::mem::take(&mut channels.files), pump)),
     };
@@ -172,7 +175,7 @@ fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), L
     // Absolute: the guard and the sweep do not share our current folder.
     let base = std::path::absolute(&config.base_folder).unwrap_or_else(|_| config.base_folder.clone());
     let fault = |source| LaunchError::new(LaunchErrorKind::WorkFolder { base: base.clone(), source });
-    let owner = guard::enlist(&base).map_err(fault)?;
+    let owner = guard::enlist(&base, start_tied).map_err(fault)?;
     sweep_aside(base.clone());
     let keep = config.keep_folder || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
     let prefix = match keep {

@@ -101,9 +101,8 @@ impl Process {
     /// If the caller goes away meanwhile, the process is killed as if its handle had been dropped.
     pub(crate) async fn spawn(spawn: Spawn) -> io::Result<Self> {
         let (answer, outcome) = oneshot::channel();
-        let gone = || io::Error::other("the thread that starts processes is gone");
-        supervisor()?.send(Request { spawn, answer }).map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())?
+        supervisor()?.send(Request::Machine(Box::new(spawn), answer)).map_err(|_| supervisor_is_gone())?;
+        outcome.await.map_err(|_| supervisor_is_gone())?
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -179,12 +178,23 @@ impl Process {
     }
 }
 
-struct Request {
-    spawn: Spawn,
-    answer: oneshot::Sender<io::Result<Process>>,
+enum Request {
+    Machine(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
+    Tied(Command, std::sync::mpsc::SyncSender<io::Result<Child>>),
 }
 
 static SUPERVISOR: Mutex<Option<(u32, mpsc::UnboundedSender<Request>)>> = Mutex::new(None);
+
+/// Starts a process that is killed when this program ends. Waits for the fork, not for what it starts.
+pub(crate) fn start_tied(command: Command) -> io::Result<Child> {
+    let (answer, outcome) = std::sync::mpsc::sync_channel(1);
+    supervisor()?.send(Request::Tied(command, answer)).map_err(|_| supervisor_is_gone())?;
+    outcome.recv().map_err(|_| supervisor_is_gone())?
+}
+
+fn supervisor_is_gone() -> io::Error {
+    io::Error::other("the thread that starts processes is gone")
+}
 
 /// The way to the supervisor of this process; a process that was forked off starts its own.
 fn supervisor() -> io::Result<mpsc::UnboundedSender<Request>> {
@@ -206,9 +216,14 @@ fn supervisor() -> io::Result<mpsc::UnboundedSender<Request>> {
 }
 
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
-    while let Some(Request { spawn, answer }) = inbox.recv().await {
-        // A handle that nobody takes is dropped here, which kills what it stands for.
-        let _gone = answer.send(start(spawn));
+    while let Some(request) = inbox.recv().await {
+        match request {
+            // A handle that nobody takes is dropped here, which kills what it stands for.
+            Request::Machine(spawn, answer) => drop(answer.send(start(*spawn))),
+            Request::Tied(command, answer) => {
+                let _gone = answer.send(ur_taking_me_with_you::spawn_dying_with_parent(command));
+            }
+        }
     }
 }
 

@@ -44,6 +44,11 @@ pub(crate) fn check(program: &Path, search: Option<&OsStr>) -> io::Result<()> {
     if is_text && !head.starts_with(b"#!") { Err(io::Error::from_raw_os_error(ENOEXEC)) } else { Ok(()) }
 }
 
+/// Whether a program is a script, which starts what it likes.
+pub(crate) fn is_script(program: &Path, search: Option<&OsStr>) -> bool {
+    find(program, search).and_then(|path| head(&path).ok()).is_some_and(|head| head.starts_with(b"#!"))
+}
+
 /// The beginning of a file.
 fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();

@@ -6,10 +6,14 @@
 use std::io;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
+
+/// How many threads it has.
+const THREADS: usize = 2;
 
 static BACKGROUND: Mutex<Option<(u32, Runtime)>> = Mutex::new(None);
 
@@ -25,12 +29,23 @@ pub(crate) fn background() -> io::Result<Handle> {
     {
         return Ok(runtime.handle().clone());
     }
+    rehearse(THREADS)?;
     let runtime =
-        Builder::new_multi_thread().worker_threads(2).thread_name("ratite-io").enable_all().build()?;
+        Builder::new_multi_thread().worker_threads(THREADS).thread_name("ratite-io").enable_all().build()?;
     let handle = runtime.handle().clone();
     if let Some((_, parents)) = background.replace((pid, runtime)) {
         // Its threads are the parent's: to shut it down here would wait for what does not exist.
         std::mem::forget(parents);
     }
     Ok(handle)
+}
+
+/// Starts as many threads at once and ends them again: where that fails, tokio would panic.
+fn rehearse(threads: usize) -> io::Result<()> {
+    let gate = Mutex::new(());
+    thread::scope(|scope| {
+        let _closed = gate.lock();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop);
+        (0..threads).try_for_each(start)
+    })
 }
