@@ -190,6 +190,8 @@ fn a_wrapper_stands_before_the_binary_and_its_pid_is_the_machines() {
         assert_eq!(ask(&env, "fake-env").await["RATITE_TEST"], "wrapped");
         assert_eq!(ask(&env, "fake-process").await["pid"], env.pid());
         let ids = ask(&shell, "fake-process").await;
+        assert!(shell.has_process(u32::try_from(ids["pid"].as_u64().unwrap()).unwrap()));
+        assert!(!shell.has_process(env.pid()) && !shell.has_process(std::process::id()));
         assert_eq!(ids["ppid"], shell.pid());
         assert_eq!(ids["pgid"], shell.pid());
         assert_eq!(Process::find(shell.pid()).unwrap().name, "sh");

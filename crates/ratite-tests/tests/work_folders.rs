@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use ratite::LaunchErrorKind;
+use ratite::WorkFolder;
 use ratite_tests::orphans::is_alive;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
@@ -56,6 +58,44 @@ fn a_folder_is_kept_when_that_is_asked_for() {
         assert!(dropped.exists());
         fs::remove_dir_all(folder).unwrap();
         fs::remove_dir_all(dropped).unwrap();
+    });
+}
+
+#[test]
+fn a_folder_that_was_made_ahead_serves_and_goes_with_its_last_user() {
+    play(async |stage| {
+        let folder = WorkFolder::create(stage.base()).unwrap();
+        let path = folder.path().to_owned();
+        fs::write(path.join("disk"), "an image").unwrap();
+
+        let machine = stage.fake(&[]).in_work_folder().launch_in(&folder).await.unwrap();
+        drop(folder);
+
+        assert_eq!(machine.work_folder(), path);
+        assert_eq!(machine.cmd("fake-cwd", ()).await.unwrap(), path.to_str().unwrap());
+        assert_eq!(fs::read(path.join("disk")).unwrap(), b"an image");
+        assert_eq!(entries(stage.base()).len(), 1);
+        machine.shutdown(PATIENCE).await.unwrap();
+        assert!(!path.exists());
+    });
+}
+
+#[test]
+fn a_folder_that_was_made_ahead_serves_one_machine_after_the_other() {
+    play(async |stage| {
+        let folder = WorkFolder::create(stage.base()).unwrap();
+        stage.fake(&["exit=1"]).launch_in(&folder).await.unwrap_err();
+        for _ in 0..2 {
+            let machine = stage.fake(&[]).launch_in(&folder).await.unwrap();
+            machine.shutdown(PATIENCE).await.unwrap();
+        }
+        assert!(folder.path().exists());
+
+        drop(folder);
+
+        assert_eq!(entries(stage.base()), Vec::<String>::new());
+        let nowhere = WorkFolder::create(stage.path("nowhere")).unwrap_err();
+        assert!(matches!(nowhere.kind(), LaunchErrorKind::WorkFolder { .. }), "{nowhere:?}");
     });
 }
 

@@ -98,7 +98,9 @@ pub(crate) enum MonitorEnd {
 pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     let mut words: Vec<OsString> = config.wrapper.clone();
     words.push(config.binary.clone());
-    words.extend(["-display", "none", "-vga", "none"].map(OsString::from));
+    if config.headless {
+        words.extend(["-display", "none", "-vga", "none"].map(OsString::from));
+    }
     if let Some(monitor) = &ends.monitor {
         let mut chardev = option("socket,id=mon");
         match monitor {
@@ -238,6 +240,11 @@ mod tests {
             &ends,
             "qemu -display none -vga none -chardev 'socket,id=mon,fd=3' -mon 'chardev=mon,mode=control' -S -m 64",
         );
+    }
+
+    #[test]
+    fn a_machine_with_a_screen() {
+        check(&MachineConfig::new("qemu").with_screen().arg("-S"), &ChildEnds::default(), "qemu -S");
     }
 
     #[test]

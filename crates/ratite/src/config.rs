@@ -39,6 +39,7 @@ pub struct MachineConfig {
     pub(crate) working_folder: WorkingFolder,
     pub(crate) machine_type: Option<OsString>,
     pub(crate) accelerators: Vec<OsString>,
+    pub(crate) headless: bool,
     pub(crate) monitor: Monitor,
     pub(crate) extra_monitors: Vec<ExtraMonitor>,
     pub(crate) fds: Vec<PassedFd>,
@@ -65,6 +66,7 @@ impl MachineConfig {
             working_folder: WorkingFolder::Callers,
             machine_type: None,
             accelerators: Vec::new(),
+            headless: true,
             monitor: Monitor::SocketPair,
             extra_monitors: Vec::new(),
             fds: Vec::new(),
@@ -158,6 +160,12 @@ impl MachineConfig {
     #[doc(alias = "set_machine")]
     pub fn machine_type(mut self, machine_type: impl Into<OsString>) -> Self {
         self.machine_type = Some(machine_type.into());
+        self
+    }
+
+    /// Leaves out `-display none -vga none`, with which a machine has no screen that nobody asked for.
+    pub fn with_screen(mut self) -> Self {
+        self.headless = false;
         self
     }
 

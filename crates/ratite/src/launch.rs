@@ -37,16 +37,14 @@ use crate::guard;
 use crate::probe;
 use crate::process::Process;
 use crate::process::Spawn;
-use crate::process::start_tied;
 use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::runtime::background;
-use crate::workdir;
+use crate::work_folder::WorkFolder;
 use crate::workdir::Log;
-use crate::workdir::Workdir;
 
 /// How much of the log an error carries: QEMU's last words, not its diary.
 const LAST_WORDS: usize = 8 << 10;
@@ -59,9 +57,13 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// [`LaunchError`] with the command line, the exit status if there is one, and the last words of the log. Nothing is
 /// left behind: the process is reaped and the folder removed.
-pub(crate) async fn launch(config: &MachineConfig) -> Result<Running, LaunchError> {
+pub(crate) async fn launch(
+    config: &MachineConfig,
+    folder: Option<WorkFolder>,
+) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { spawn, channels, console, log, work_folder, command_line } = prepare(config).await?;
+    let Prepared { spawn, channels, console, log, work_folder, command_line } =
+        prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
     let process = start(config, &command_line, spawn).await?;
@@ -96,21 +98,22 @@ struct Prepared {
     command_line: CommandLine,
 }
 
-async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
+async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<Prepared, LaunchError> {
     let number = next_machine();
-    let (owner, workdir) = make_workdir(config)?;
-    let log = make_log(config, number, &workdir)?;
+    let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
+    let folder = folder.map_or_else(made_here, Ok)?;
+    let log = make_log(config, number, folder.path())?;
     let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
     channels.ends.exit_with_parent =
-        config.asks_exit_with_parent() && probe::exits_with_parent(config, workdir.path()).await;
+        config.asks_exit_with_parent() && probe::exits_with_parent(config, folder.path()).await;
     let command_line = command_line::render(config, &channels.ends);
     let fault = |kind| LaunchError::new(kind).with_command_line(command_line.clone());
     let output = log.writer().map_err(|error| fault(LaunchErrorKind::Channel(error)))?;
     let console = channels.console.take().map(|stream| pump(config, stream)).transpose();
     let (console, pump) = console.map_err(|error| fault(LaunchErrorKind::Console(error)))?.unzip();
-    let work_folder = workdir.path().to_owned();
-    let mark = guard::machine_mark(&owner, number);
+    let work_folder = folder.path().to_owned();
+    let mark = guard::machine_mark(folder.owner(), number);
     let mut environment = config.environment.clone();
     environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
     // QEMU itself stays where it is put; what a wrapper or a script does is its own affair.
@@ -127,7 +130,7 @@ async fn prepare(config: &MachineConfig) -> Result<Prepared, LaunchError> {
         own_group: config.own_process_group,
         mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
-        estate: Box::new((workdir, std::mem::take(&mut channels.files), pump)),
+        estate: Box::new((folder, std::mem::take(&mut channels.files), pump)),
     };
     Ok(Prepared { spawn, channels, console, log, work_folder, command_line })
 }
@@ -171,47 +174,21 @@ fn next_machine() -> u64 {
     LAUNCHED.fetch_add(1, Ordering::Relaxed)
 }
 
-fn make_workdir(config: &MachineConfig) -> Result<(guard::OwnerMark, Workdir), LaunchError> {
-    // Absolute: the guard and the sweep do not share our current folder.
-    let base = std::path::absolute(&config.base_folder).unwrap_or_else(|_| config.base_folder.clone());
-    let fault = |source| LaunchError::new(LaunchErrorKind::WorkFolder { base: base.clone(), source });
-    let owner = guard::enlist(&base, start_tied).map_err(fault)?;
-    sweep_aside(base.clone());
-    let keep = config.keep_folder || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
-    let prefix = match keep {
-        // The guard removes what bears the owner's mark; what is to be kept bears none.
-        true => format!("{}kept-", guard::FOLDER_PREFIX),
-        false => format!("{}{}-", guard::FOLDER_PREFIX, owner.as_str()),
-    };
-    let workdir = Workdir::create(&base, &prefix, keep).map_err(fault)?;
-    Ok((owner, workdir))
-}
-
-/// Sweeps what dead programs have left in `base`, beside the launch.
-fn sweep_aside(base: PathBuf) {
-    if let Ok(runtime) = background() {
-        runtime.spawn_blocking(move || {
-            let is_alive = |pid, start| procfs::start_time(pid).is_ok_and(|living| living == start);
-            workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
-        });
-    }
-}
-
-fn make_log(config: &MachineConfig, number: u64, workdir: &Workdir) -> Result<Log, LaunchError> {
-    let folder = config.log_folder.as_deref().unwrap_or(workdir.path());
+fn make_log(config: &MachineConfig, number: u64, work_folder: &Path) -> Result<Log, LaunchError> {
+    let folder = config.log_folder.as_deref().unwrap_or(work_folder);
     let fault = |source| LaunchError::new(LaunchErrorKind::Log { folder: folder.to_owned(), source });
     // Absolute: the current folder may be another one when the path is asked for.
     let folder = std::path::absolute(folder).map_err(fault)?;
     if config.log_folder.is_some() {
         std::fs::create_dir_all(&folder).map_err(fault)?;
     }
-    let name = config.name.clone().unwrap_or_else(|| default_name(number, workdir));
+    let name = config.name.clone().unwrap_or_else(|| default_name(number, work_folder));
     Log::create(&folder, &name).map_err(fault)
 }
 
 /// A name that no other machine has: the work folder's random letters are in it.
-fn default_name(number: u64, workdir: &Workdir) -> OsString {
-    let folder = workdir.path().file_name().unwrap_or_default().to_string_lossy();
+fn default_name(number: u64, work_folder: &Path) -> OsString {
+    let folder = work_folder.file_name().unwrap_or_default().to_string_lossy();
     let random = folder.rsplit('-').next().unwrap_or_default();
     format!("machine-{}-{number}-{random}", std::process::id()).into()
 }
@@ -303,21 +280,11 @@ async fn connect_monitor(
 
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
 fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
-    let Some(mut candidate) = peer.pid.and_then(|pid| u32::try_from(pid).ok()) else {
+    match peer.pid.and_then(|peer| u32::try_from(peer).ok()) {
+        Some(peer) => procfs::descends(peer, pid),
         // The system does not tell; then at least the user must be ours.
-        return peer.uid == rustix::process::geteuid().as_raw();
-    };
-    // Parents have lower depth, not lower numbers; the bound is against a /proc that lies.
-    for _ in 0..64 {
-        if candidate == pid {
-            return true;
-        }
-        match procfs::parent_of(candidate).map(u32::try_from) {
-            Ok(Ok(parent)) if parent > 1 => candidate = parent,
-            _ => return false,
-        }
+        None => peer.uid == rustix::process::geteuid().as_raw(),
     }
-    false
 }
 
 /// Ends a process whose launch has failed, and tells why it did.

@@ -27,6 +27,7 @@ mod qtest;
 mod running;
 mod runtime;
 mod shutdown;
+mod work_folder;
 mod workdir;
 
 pub use check::ConfigError;
@@ -58,6 +59,8 @@ pub use qtest::Irqs;
 pub use qtest::Qtest;
 pub use qtest::QtestError;
 pub use ratite_qmp as qmp;
+pub use runtime::background;
+pub use work_folder::WorkFolder;
 pub use workdir::Log;
 
 #[cfg(doctest)]

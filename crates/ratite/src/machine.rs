@@ -26,10 +26,12 @@ use crate::exit::Exit;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;
 use crate::launch;
+use crate::procfs;
 use crate::qtest::Qtest;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::shutdown;
+use crate::work_folder::WorkFolder;
 use crate::workdir::Log;
 
 /// A machine that runs, or ran.
@@ -55,7 +57,16 @@ impl MachineConfig {
     /// [`LaunchError`] with the command line, the exit status if there is one, and QEMU's last words. Nothing is left
     /// behind.
     pub async fn launch(&self) -> Result<Machine, LaunchError> {
-        launch::launch(self).await.map(|running| Machine { running })
+        launch::launch(self, None).await.map(|running| Machine { running })
+    }
+
+    /// The same in a folder that was made ahead, in the place of a new one in [`MachineConfig::base_folder`]. It is kept
+    /// for as long as the machine needs it, or a clone of it lives.
+    ///
+    /// # Errors
+    /// As [`MachineConfig::launch`].
+    pub async fn launch_in(&self, folder: &WorkFolder) -> Result<Machine, LaunchError> {
+        launch::launch(self, Some(folder.clone())).await.map(|running| Machine { running })
     }
 }
 
@@ -224,6 +235,13 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.running.process.pid()
+    }
+
+    /// Whether `pid` is this machine's process or one that descends from it, such as a wrapper's QEMU: to check who has
+    /// connected to a socket.
+    #[must_use]
+    pub fn has_process(&self, pid: u32) -> bool {
+        self.is_running() && procfs::descends(pid, self.pid())
     }
 
     /// Whether the process has not ended yet.

@@ -22,6 +22,22 @@ pub(crate) fn group_of(pid: u32) -> io::Result<u64> {
     stat_field(pid, 5)
 }
 
+/// Whether `pid` is `ancestor`, or descends from it.
+pub(crate) fn descends(pid: u32, ancestor: u32) -> bool {
+    let mut candidate = pid;
+    // Parents have lower depth, not lower numbers; the bound is against a /proc that lies.
+    for _ in 0..64 {
+        if candidate == ancestor {
+            return true;
+        }
+        match parent_of(candidate).map(u32::try_from) {
+            Ok(Ok(parent)) if parent > 1 => candidate = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Whether the kernel is ending a process: it runs no more code of its own, but is not a zombie yet, or just one.
 pub(crate) fn is_ending(pid: u32) -> bool {
     /// PF_EXITING of the kernel's sched.h, in field 9.

@@ -17,11 +17,15 @@ const THREADS: usize = 2;
 
 static BACKGROUND: Mutex<Option<(u32, Runtime)>> = Mutex::new(None);
 
-/// A handle to the background runtime of this process.
+/// ratite's own runtime, on which consoles are read and everything of [`crate::blocking`] goes on: for a face of one's own
+/// over the async API, in another language or for another runtime.
+///
+/// One for each process, with two threads `ratite-io`, started at the first need and never ended. In a process that was
+/// forked off this is a new one.
 ///
 /// # Errors
 /// When its threads cannot be started.
-pub(crate) fn background() -> io::Result<Handle> {
+pub fn background() -> io::Result<Handle> {
     let mut background = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
     let pid = std::process::id();
     if let Some((owner, runtime)) = &*background

@@ -28,6 +28,8 @@ use crate::exit::Tail;
 pub(crate) struct Workdir {
     folder: PathBuf,
     keep: bool,
+    /// The process that made it; one that was forked off has a copy of this value, and is to leave the folder alone.
+    maker: u32,
     /// Held, not read: the lock says that the owner lives.
     lock: Option<File>,
 }
@@ -37,7 +39,7 @@ const REMOVALS: (usize, Duration) = (50, Duration::from_millis(20));
 
 impl Drop for Workdir {
     fn drop(&mut self) {
-        if self.keep {
+        if self.keep || self.maker != std::process::id() {
             return;
         }
         // One descriptor more for the removal. The owner lives, so nobody takes the folder for a dead one's.
@@ -78,7 +80,7 @@ impl Workdir {
             // Removed by this type's own drop.
             .keep();
         // Owned from here on: what fails below removes it.
-        let mut workdir = Self { folder, keep, lock: None };
+        let mut workdir = Self { folder, keep, maker: std::process::id(), lock: None };
         let lock =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(workdir.folder.join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;

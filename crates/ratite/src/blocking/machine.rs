@@ -26,6 +26,7 @@ use crate::error::MachineError;
 use crate::error::ShutdownError;
 use crate::exit::Exit;
 use crate::exit::ProcessExit;
+use crate::work_folder::WorkFolder;
 use crate::workdir::Log;
 
 /// A machine that runs, or ran; see [`crate::Machine`].
@@ -44,6 +45,17 @@ impl Machine {
         let background =
             Background::start().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?;
         let inner = background.wait("MachineConfig::launch", config.launch())?;
+        Ok(Self { inner, background })
+    }
+
+    /// The same in a folder that was made ahead; see [`MachineConfig::launch_in`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn launch_in(config: &MachineConfig, folder: &WorkFolder) -> Result<Self, LaunchError> {
+        let background =
+            Background::start().map_err(|error| LaunchError::new(LaunchErrorKind::Channel(error)))?;
+        let inner = background.wait("MachineConfig::launch_in", config.launch_in(folder))?;
         Ok(Self { inner, background })
     }
 
@@ -159,6 +171,12 @@ impl Machine {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.inner.pid()
+    }
+
+    /// Whether `pid` is this machine's process or a descendant; see [`crate::Machine::has_process`].
+    #[must_use]
+    pub fn has_process(&self, pid: u32) -> bool {
+        self.inner.has_process(pid)
     }
 
     /// Whether the process has not ended yet; see [`crate::Machine::is_running`].

@@ -1,0 +1,73 @@
+//! A folder for one run, made in the name of this program: its guard knows of it, and what dead programs left is swept.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::LaunchError;
+use crate::error::LaunchErrorKind;
+use crate::guard;
+use crate::guard::OwnerMark;
+use crate::process::start_tied;
+use crate::procfs;
+use crate::runtime::background;
+use crate::workdir;
+use crate::workdir::Workdir;
+
+/// A work folder that is made before its machine, for what QEMU is to find there: disk images, sockets, firmware.
+///
+/// Has mode 0700 and a name that no other has. Cheap to clone. It is removed when the last clone is dropped and no machine
+/// that was launched with it has yet to be; and however this program ends, by the guard or the next launch of any
+/// program. In a process that was forked off this one, dropping it removes nothing.
+#[derive(Debug, Clone)]
+pub struct WorkFolder {
+    folder: Arc<Workdir>,
+    owner: OwnerMark,
+}
+
+impl WorkFolder {
+    /// Makes a folder `qemu-machine-…` in `base`.
+    ///
+    /// # Errors
+    /// [`LaunchErrorKind::WorkFolder`] with what the system said.
+    pub fn create(base: impl AsRef<Path>) -> Result<Self, LaunchError> {
+        Self::make(base.as_ref(), false)
+    }
+
+    /// The same, and whether the folder is left behind.
+    pub(crate) fn make(base: &Path, keep: bool) -> Result<Self, LaunchError> {
+        // Absolute: the guard and the sweep do not share our current folder.
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        let fault = |source| LaunchError::new(LaunchErrorKind::WorkFolder { base: base.clone(), source });
+        let owner = guard::enlist(&base, start_tied).map_err(fault)?;
+        sweep_aside(base.clone());
+        let keep = keep || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
+        let prefix = match keep {
+            // The guard removes what bears the owner's mark; what is to be kept bears none.
+            true => format!("{}kept-", guard::FOLDER_PREFIX),
+            false => format!("{}{}-", guard::FOLDER_PREFIX, owner.as_str()),
+        };
+        let folder = Workdir::create(&base, &prefix, keep).map_err(fault)?;
+        Ok(Self { folder: Arc::new(folder), owner })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn owner(&self) -> &OwnerMark {
+        &self.owner
+    }
+}
+
+/// Sweeps what dead programs have left in `base`, beside the launch.
+fn sweep_aside(base: PathBuf) {
+    if let Ok(runtime) = background() {
+        runtime.spawn_blocking(move || {
+            let is_alive = |pid, start| procfs::start_time(pid).is_ok_and(|living| living == start);
+            workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
+        });
+    }
+}
