@@ -17,6 +17,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
@@ -35,10 +36,14 @@ use tokio::task::JoinHandle;
 
 use crate::config::ConsoleConfig;
 use crate::exit::Tail;
+use crate::history::Candidate;
 use crate::history::History;
 use crate::history::Match;
+use crate::history::Searched;
+use crate::pattern::Located;
 use crate::pattern::Pattern;
 use crate::pattern::SearchError;
+use crate::runtime::aside;
 use crate::runtime::background;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream.
@@ -217,11 +222,11 @@ impl Console {
     /// # Errors
     /// As [`Console::read`].
     pub async fn read_at_most(&self, bytes: usize, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        self.wait(limit, "output on the console", |state| match state.take_at_most(bytes)? {
-            nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(None),
-            taken => Ok(Some(taken)),
-        })
-        .await
+        let output = self.look(|state| match state.take_at_most(bytes)? {
+            nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(Look::Later),
+            taken => Ok(Look::Found(taken)),
+        });
+        within(limit, "output on the console", output).await?
     }
 
     /// Takes what has arrived and was not read yet; empty if there is nothing.
@@ -241,14 +246,30 @@ impl Console {
     /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
     pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
         let pattern: Pattern = pattern.into();
-        let mut cursor = self.shared.lock().history.begin(&pattern);
-        self.wait(limit, format!("{pattern} on the console"), |state| {
-            let end = state.history.search(&pattern, &mut cursor);
-            let end = end.map_err(|source| ConsoleError::Search { pattern: pattern.to_string(), source })?;
-            match end {
-                Some(end) => Ok(Some(state.history.take_match(&pattern, end))),
-                None if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
-                None => Ok(None),
+        let found = async {
+            loop {
+                let candidate = self.candidate(&pattern).await?;
+                let (candidate, place) = located(&pattern, candidate).await;
+                if let Some(found) = self.shared.lock().history.take_match(candidate, place) {
+                    return Ok(found);
+                }
+            }
+        };
+        within(limit, format!("{pattern} on the console"), found).await?
+    }
+
+    /// Waits until a match ends in what is unread; takes nothing.
+    async fn candidate(&self, pattern: &Pattern) -> Result<Candidate, ConsoleError> {
+        let mut cursor = self.shared.lock().history.begin(pattern);
+        self.look(|state| {
+            let start = Instant::now();
+            let searched = state.history.search(pattern, &mut cursor, || start.elapsed() < SLICE);
+            let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
+            match searched.map_err(gave_up)? {
+                Searched::Found(end) => Ok(Look::Found(state.history.candidate(end))),
+                Searched::Unfinished => Ok(Look::Again),
+                Searched::NotYet if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
+                Searched::NotYet => Ok(Look::Later),
             }
         })
         .await
@@ -298,31 +319,50 @@ impl Console {
 
     /// Waits until the stream has ended.
     pub(crate) async fn ended(&self) {
-        let end = self.wait(Duration::MAX, "", |state| Ok(state.ended.then_some(())));
+        let end = self.look(|state| Ok(if state.ended { Look::Found(()) } else { Look::Later }));
         let _never_fails = end.await;
     }
 
-    /// Looks with `take`, and again after each change, until it yields something or `limit` is over.
-    async fn wait<T>(
+    /// Looks with `take`, and again after each change, until it has found something.
+    async fn look<T>(
         &self,
-        limit: Duration,
-        what: impl std::fmt::Display,
-        mut take: impl FnMut(&mut State) -> Result<Option<T>, ConsoleError>,
+        mut take: impl FnMut(&mut State) -> Result<Look<T>, ConsoleError>,
     ) -> Result<T, ConsoleError> {
-        let search = async {
-            loop {
-                // Registered before looking, so that nothing can come unnoticed in between.
-                let mut changed = std::pin::pin!(self.shared.changed.notified());
-                changed.as_mut().enable();
-                let found = take(&mut self.shared.lock());
-                if let Some(found) = found.transpose() {
-                    return found;
-                }
-                changed.await;
+        loop {
+            // Registered before looking, so that nothing can come unnoticed in between.
+            let mut changed = std::pin::pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            let looked = take(&mut self.shared.lock())?;
+            match looked {
+                Look::Found(found) => return Ok(found),
+                Look::Later => changed.await,
+                Look::Again => tokio::task::yield_now().await,
             }
-        };
-        within(limit, what, search).await?
+        }
     }
+}
+
+/// What a look at the console yields.
+enum Look<T> {
+    Found(T),
+    /// To be looked again when something has changed.
+    Later,
+    /// To be looked again as soon as others have had their turn.
+    Again,
+}
+
+/// How long a search may keep others from the console, and the runtime's thread from other tasks.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// Finds where in a candidate the match lies, which may take long for an odd pattern.
+async fn located(pattern: &Pattern, candidate: Candidate) -> (Candidate, Option<Located>) {
+    let pattern = pattern.clone();
+    let slow = pattern.is_slow_for(candidate.len());
+    let locate = move || {
+        let located = candidate.locate(&pattern);
+        (candidate, located)
+    };
+    if slow { aside(locate).await } else { locate() }
 }
 
 /// Tells readers that nothing more comes, however the pump ends.

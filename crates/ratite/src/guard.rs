@@ -7,20 +7,22 @@
 //! and exits.
 //!
 //! ```text
-//! program ── socket ─► relay (cat) ── pipe ─► guard (sh)
+//! program ── opens it for each line ─► pipe ─► guard (sh)
+//! holder (sleep) ── keeps it open ───►
 //! ```
 //!
-//! The relay has the only writing end of that pipe, and the parent-death signal: the pipe ends with the program, even if
-//! a process that was forked off without exec(2) holds a copy of the socket.
+//! The holder has the only lasting writing end of that pipe, and the parent-death signal: the pipe ends with the program,
+//! even if a process that was forked off without exec(2) lives on with copies of all its descriptors.
 //!
 //! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
@@ -30,7 +32,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use command_fds::CommandFdExt;
-use rustix::net::SendFlags;
+use rustix::fs::OFlags;
 
 use crate::inherit;
 use crate::inherit::Inheritance;
@@ -164,57 +166,57 @@ fn unguarded(error: io::Error) {
 /// How a process is started that is killed when this program ends, however it ends.
 pub(crate) type StartTied = fn(Command) -> io::Result<Child>;
 
-/// The guard of this program. Dropping it lets the guard do its work, as the end of the program would.
+/// The guard of this program. The end of its holder lets it do its work.
 #[derive(Debug)]
 struct Guard {
     process: Child,
-    relay: Child,
-    to_relay: UnixStream,
+    holder: Child,
 }
 
 impl Guard {
     /// Starts the guard for what carries `mark`.
     fn start(mark: &OwnerMark, start_tied: StartTied) -> io::Result<Self> {
         let group = group_of(std::process::id())?.to_string();
-        let (to_relay, from_us) = UnixStream::pair()?;
-        // A guard that somebody has stopped must not stop us.
-        to_relay.set_nonblocking(true)?;
-        let (from_relay, to_guard) = io::pipe()?;
-        let mut relay = Command::new("cat");
-        relay.arg("-u");
-        let relay = start_bare(relay, OwnedFd::from(from_us).into(), to_guard.into(), start_tied)?;
+        let (reader, writer) = io::pipe()?;
+        let mut holder = Command::new("/bin/sh");
+        holder.args(["-c", HOLDER, "ratite-holder", &std::process::id().to_string()]);
+        let holder = start_bare(holder, Stdio::null(), writer.into(), start_tied)?;
         let mut guard = Command::new("/bin/sh");
         guard.args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX]);
-        match start_bare(guard, from_relay.into(), Stdio::null(), |mut guard| guard.spawn()) {
-            Ok(process) => Ok(Self { process, relay, to_relay }),
+        match start_bare(guard, reader.into(), Stdio::null(), |mut guard| guard.spawn()) {
+            Ok(process) => Ok(Self { process, holder }),
             Err(error) => {
-                end(relay);
+                end(holder);
                 Err(error)
             }
         }
     }
 
-    /// Writes a line to the guard.
+    /// Writes a line to the guard. It stays in the pipe until it is read, also if this program ends meanwhile.
     fn tell(&self, line: &[u8]) -> io::Result<()> {
         let mut text = line.to_vec();
         text.push(b'\n');
-        // No SIGPIPE, whatever the program has made of it; a relay that is gone is an error like others.
-        let sent = rustix::net::send(&self.to_relay, &text, SendFlags::NOSIGNAL)?;
-        // A line is far shorter than the socket's buffer: written in part means that it is full.
-        if sent == text.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        // A guard that somebody has stopped must not stop us; one that is gone is an error here.
+        let mut pipe = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(format!("/proc/{}/fd/1", self.holder.id()))?;
+        // Shorter than PIPE_BUF in all but odd cases, so written whole or not at all.
+        pipe.write_all(&text)
     }
 
     /// Whether the guard is still there; somebody may have killed it.
     fn is_alive(&mut self) -> bool {
-        [&mut self.process, &mut self.relay].into_iter().all(|it| matches!(it.try_wait(), Ok(None)))
+        [&mut self.process, &mut self.holder].into_iter().all(|it| matches!(it.try_wait(), Ok(None)))
     }
 
     /// Ends it without letting it act: what it knows may be out of date.
     fn dismiss(self) {
         end(self.process);
-        end(self.relay);
+        end(self.holder);
     }
 }
+
 /// Starts a process that shares nothing with us but the two given ends.
 fn start_bare(
     mut command: Command,
@@ -257,6 +259,9 @@ pub(crate) fn owner_in_folder_name(name: &OsStr) -> Option<(u32, u64)> {
     let mut parts = name.to_str()?.strip_prefix(FOLDER_PREFIX)?.split('-');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
+
+/// The holder: it lasts 68 years, the most that every `sleep` takes, unless the program died before it had its signal.
+const HOLDER: &str = r#"[ "$PPID" = "$1" ] && exec sleep 2147483647"#;
 
 /// The guard itself: POSIX sh, with grep, sleep and rm.
 ///

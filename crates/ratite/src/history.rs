@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::exit::Tail;
+use crate::pattern::Located;
 use crate::pattern::Pattern;
 use crate::pattern::Search;
 use crate::pattern::SearchError;
@@ -54,6 +55,42 @@ pub(crate) struct Cursor {
     read: u64,
 }
 
+/// How far a search came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Searched {
+    /// A match ends before this offset.
+    Found(u64),
+    /// There is none in what has arrived.
+    NotYet,
+    /// There is more to be searched.
+    Unfinished,
+}
+
+/// How many bytes are searched between two looks at the time.
+const STRETCH: usize = 256;
+
+/// What is unread up to the end of a match.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    bytes: Vec<u8>,
+    length: usize,
+    end: u64,
+    read: u64,
+    dropped: u64,
+}
+
+impl Candidate {
+    /// Where in it the match lies.
+    pub(crate) fn locate(&self, pattern: &Pattern) -> Option<Located> {
+        pattern.locate(&self.bytes, self.length)
+    }
+
+    /// How many bytes that has to look at.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+}
+
 impl History {
     /// Keeps the last `capacity` bytes, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
@@ -91,23 +128,30 @@ impl History {
         self.take_at_most(usize::MAX)
     }
 
-    /// Takes what is unread up to the offset `end`, and tells where in it `pattern` matched.
-    pub(crate) fn take_match(&mut self, pattern: &Pattern, end: u64) -> Match {
-        let dropped = self.take_lag();
+    /// What is unread up to the offset `end`, where a match was found to end.
+    pub(crate) fn candidate(&self, end: u64) -> Candidate {
         let length = self.unread_before(end);
         // With the byte behind it, for a pattern that looks ahead.
-        let mut bytes = self.unread(length.saturating_add(1));
-        let located = pattern.locate(&bytes, length);
-        bytes.truncate(length);
+        let bytes = self.unread(length.saturating_add(1));
+        Candidate { bytes, length, end, read: self.read, dropped: self.forgotten.saturating_sub(self.read) }
+    }
+
+    /// Takes a candidate, of which it is known where the match lies; `None` if somebody has read on meanwhile.
+    pub(crate) fn take_match(&mut self, candidate: Candidate, located: Option<Located>) -> Option<Match> {
+        let Candidate { mut bytes, length, end, read, dropped } = candidate;
+        if self.read != read {
+            return None;
+        }
         self.read = end;
-        match located {
+        bytes.truncate(length);
+        Some(match located {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
                 Match { before: bytes, matched, groups: located.groups, dropped }
             }
             // The beginning of the match is forgotten already.
             None => Match { before: Vec::new(), matched: bytes, groups: Vec::new(), dropped },
-        }
+        })
     }
 
     /// Takes at most `limit` bytes of what is unread.
@@ -121,23 +165,31 @@ impl History {
         Cursor { search: pattern.search(), seen: self.first_unread(), read: self.read }
     }
 
-    /// Searches what has come since `cursor` was here last; the offset behind a match.
+    /// Searches what has come since `cursor` was here last, for as long as `go_on` says so.
     ///
     /// # Errors
     /// What the search gave up on.
-    pub(crate) fn search(&self, pattern: &Pattern, cursor: &mut Cursor) -> Result<Option<u64>, SearchError> {
+    pub(crate) fn search(
+        &self,
+        pattern: &Pattern,
+        cursor: &mut Cursor,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Searched, SearchError> {
         // Somebody else has read on, or bytes went before they were searched: a match must not begin in what is gone.
         if cursor.read != self.read || cursor.seen < self.forgotten {
             *cursor = self.begin(pattern);
         }
-        for piece in self.since(cursor.seen) {
+        for piece in self.since(cursor.seen).into_iter().flat_map(|piece| piece.chunks(STRETCH)) {
+            if !go_on() {
+                return Ok(Searched::Unfinished);
+            }
             if let Some(at) = cursor.search.step(piece)? {
-                return Ok(Some(cursor.seen + at as u64));
+                return Ok(Searched::Found(cursor.seen + at as u64));
             }
             cursor.seen += piece.len() as u64;
         }
         // Only here, not where the ring wraps, is the end of what has arrived.
-        Ok(cursor.search.matches_at_end()?.then_some(cursor.seen))
+        Ok(if cursor.search.matches_at_end()? { Searched::Found(cursor.seen) } else { Searched::NotYet })
     }
 
     /// At most the last `limit` bytes.
@@ -181,6 +233,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Finds and takes what is known to be there.
+    #[track_caller]
+    fn find(history: &mut History, pattern: &Pattern, cursor: &mut Cursor) -> Match {
+        let Ok(Searched::Found(end)) = history.search(pattern, cursor, || true) else {
+            panic!("{pattern} is there")
+        };
+        let candidate = history.candidate(end);
+        let located = candidate.locate(pattern);
+        history.take_match(candidate, located).expect("nobody else reads")
+    }
+
     #[test]
     fn what_does_not_fit_is_forgotten_and_counted() {
         let mut history = History::new(4);
@@ -201,8 +264,8 @@ mod tests {
         history.record(b"boot login: later");
         let pattern = Pattern::literal("login:");
 
-        let end = history.search(&pattern, &mut history.begin(&pattern)).unwrap().unwrap();
-        let found = history.take_match(&pattern, end);
+        let mut cursor = history.begin(&pattern);
+        let found = find(&mut history, &pattern, &mut cursor);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("boot ", "login:"));
         assert_eq!(history.take_all(), b" later");
@@ -214,8 +277,8 @@ mod tests {
         history.record(b"a food");
         let pattern = Pattern::regex(r"foo\B").unwrap();
 
-        let end = history.search(&pattern, &mut history.begin(&pattern)).unwrap().unwrap();
-        let found = history.take_match(&pattern, end);
+        let mut cursor = history.begin(&pattern);
+        let found = find(&mut history, &pattern, &mut cursor);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("a ", "foo"));
     }
@@ -227,7 +290,7 @@ mod tests {
         history.record(b"cd");
         let pattern = Pattern::regex("b$").unwrap();
 
-        assert_eq!(history.search(&pattern, &mut history.begin(&pattern)), Ok(None));
+        assert_eq!(history.search(&pattern, &mut history.begin(&pattern), || true), Ok(Searched::NotYet));
     }
 
     #[test]
@@ -236,12 +299,11 @@ mod tests {
         let pattern = Pattern::literal("abcdef");
         let mut cursor = history.begin(&pattern);
         history.record(b"abcd");
-        assert_eq!(history.search(&pattern, &mut cursor), Ok(None));
+        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::NotYet));
 
         history.record(b"ef");
 
-        let end = history.search(&pattern, &mut cursor).unwrap().unwrap();
-        let found = history.take_match(&pattern, end);
+        let found = find(&mut history, &pattern, &mut cursor);
         assert_eq!((found.matched.as_slice(), found.dropped), (b"cdef".as_slice(), 2));
     }
 
@@ -251,12 +313,47 @@ mod tests {
         let pattern = Pattern::literal("abcdef");
         let mut cursor = history.begin(&pattern);
         history.record(b"abc");
-        assert_eq!(history.search(&pattern, &mut cursor), Ok(None));
+        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::NotYet));
         assert_eq!(history.take_all(), b"abc");
 
         history.record(b"def abcdef");
 
-        assert_eq!(history.search(&pattern, &mut cursor), Ok(Some(13)));
+        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::Found(13)));
+    }
+
+    #[test]
+    fn a_search_that_is_interrupted_goes_on_where_it_was() {
+        let mut history = History::new(10_000);
+        history.record(&[b'x'; 1000]);
+        history.record(b"end");
+        let pattern = Pattern::literal("end");
+        let mut cursor = history.begin(&pattern);
+        let mut rounds = 0;
+
+        let found = loop {
+            let mut stretches = 0;
+            let one_stretch = || {
+                stretches += 1;
+                stretches == 1
+            };
+            match history.search(&pattern, &mut cursor, one_stretch) {
+                Ok(Searched::Unfinished) => rounds += 1,
+                other => break other,
+            }
+        };
+
+        assert_eq!((found, rounds), (Ok(Searched::Found(1003)), 3));
+    }
+
+    #[test]
+    fn what_somebody_else_took_is_not_taken_again() {
+        let mut history = History::new(100);
+        history.record(b"login: ");
+        let candidate = history.candidate(6);
+
+        history.take_all();
+
+        assert_eq!(history.take_match(candidate, None), None);
     }
 
     proptest! {

@@ -157,7 +157,13 @@ async fn start(
         LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
     };
     program::check(command_line.program().as_ref(), config.search_path().as_deref()).map_err(fault)?;
-    Process::spawn(spawn).await.map_err(fault)
+    let limit = config.timeouts.connect;
+    match within(limit, "process", Process::spawn(spawn)).await {
+        Ok(outcome) => outcome.map_err(fault),
+        Err(_) => {
+            Err(LaunchError::new(LaunchErrorKind::TimedOut { limit }).with_command_line(command_line.clone()))
+        }
+    }
 }
 
 fn working_folder(config: &MachineConfig, work_folder: &Path) -> Option<PathBuf> {
@@ -303,7 +309,8 @@ async fn abandon(
         omitted: 0,
     });
     if exited.is_some() {
-        process.release().await;
+        // A folder that takes longer to remove goes on being removed in the background.
+        let _removed = within(timeouts.kill, "removal of the work folder", process.release()).await;
     }
     let status = exited.map(|exited| exited.status);
     let kind = match (fault, status) {

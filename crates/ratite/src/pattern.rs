@@ -98,7 +98,15 @@ impl Pattern {
             captures.iter().skip(1).map(|span| span.map(|span| bytes[span.range()].to_vec())).collect();
         Some(Located { start: whole.start(), groups })
     }
+
+    /// Whether [`Pattern::locate`] may take long for so many bytes: its worst case is the product of the two sizes.
+    pub(crate) fn is_slow_for(&self, bytes: usize) -> bool {
+        self.0.dfa.get_nfa().memory_usage().saturating_mul(bytes) > SLOW
+    }
 }
+
+/// Some milliseconds of an automaton's worst case.
+const SLOW: usize = 16 << 20;
 
 /// The most memory that a search's automaton may take; ordinary patterns need some kilobytes of it.
 const CACHE: usize = 16 << 20;

@@ -39,6 +39,7 @@ use crate::inherit;
 use crate::inherit::Inheritance;
 use crate::procfs::is_ending;
 use crate::procfs::marked;
+use crate::runtime::aside;
 
 /// What to start, ready for the kernel.
 #[derive(Debug)]
@@ -262,9 +263,15 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     drop(placeholders);
     let started = Instant::now();
     let pid = child.id();
-    let mut owned = Owned { child, own_group, mark, announce };
+    let owned = Owned { child, own_group, mark, announce };
     owned.announce(true);
-    let pidfd = watch_end(owned.pid()).inspect_err(|_| drop(owned.end()))?;
+    let pidfd = match watch_end(owned.pid()) {
+        Ok(pidfd) => pidfd,
+        Err(error) => {
+            tokio::spawn(owned.end());
+            return Err(error);
+        }
+    };
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
     tokio::spawn(supervise(owned, pidfd, started, inbox, publish, estate));
@@ -311,16 +318,36 @@ impl Owned {
     }
 
     /// Kills it with all its group and what has left the group, and reaps it.
-    fn end(&mut self) -> io::Result<std::process::ExitStatus> {
+    async fn end(mut self) -> ProcessExit {
         // Before reaping: a zombie leader keeps its group's number from being given to somebody else.
         self.signal(Signal::KILL);
-        if let Some(mark) = &self.mark {
-            kill_marked(mark.as_bytes());
+        if let Some(mark) = self.mark.take() {
+            aside(move || kill_marked(mark.as_bytes())).await;
         }
         self.announce(false);
-        self.child.wait()
+        self.reap().await
+    }
+
+    /// Reaps it. While somebody traces it (ptrace(2)), even a killed process cannot be reaped, and nothing tells when
+    /// that is over: it is looked for again and again.
+    async fn reap(&mut self) -> ProcessExit {
+        let mut ticks = tokio::time::interval(REAPING);
+        loop {
+            ticks.tick().await;
+            match self.child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return ProcessExit::new(status),
+                Err(error) => {
+                    tracing::warn!(%error, "could not reap a child");
+                    return ProcessExit::unknown();
+                }
+            }
+        }
     }
 }
+
+/// How often a process is looked for that has ended and cannot be reaped yet.
+const REAPING: Duration = Duration::from_millis(10);
 
 /// Kills every process with `mark` in its environment, and looks again until none is left: one may just have forked.
 fn kill_marked(mark: &[u8]) {
@@ -341,7 +368,7 @@ fn kill_marked(mark: &[u8]) {
 const STRAY_ROUNDS: usize = 100;
 
 async fn supervise(
-    mut owned: Owned,
+    owned: Owned,
     pidfd: AsyncFd<OwnedFd>,
     started: Instant,
     mut orders: mpsc::UnboundedReceiver<Order>,
@@ -351,16 +378,12 @@ async fn supervise(
     let released = until_exit(&owned, &pidfd, &mut orders).await;
     let after = started.elapsed();
     // What is left of the group goes with its leader.
-    let status = owned.end().map_or_else(
-        |error| {
-            tracing::warn!(%error, "could not reap a child");
-            ProcessExit::unknown()
-        },
-        ProcessExit::new,
-    );
+    let status = owned.end().await;
     publish.send_replace(State::Exited(Exited { status, after }));
-    if let Some(done) = until_released(released, &mut orders).await {
-        drop(estate);
+    let done = until_released(released, &mut orders).await;
+    // Removing a folder may take long, and other machines must not wait for it.
+    aside(|| drop(estate)).await;
+    if let Some(done) = done {
         let _gone = done.send(());
     }
 }

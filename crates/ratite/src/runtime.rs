@@ -4,6 +4,7 @@
 //! with two named threads; a process that was forked off makes its own, since threads do not survive a fork.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
@@ -11,6 +12,7 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
 /// How many threads it has.
 const THREADS: usize = 2;
@@ -52,4 +54,24 @@ fn rehearse(threads: usize) -> io::Result<()> {
         let start = |_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop);
         (0..threads).try_for_each(start)
     })
+}
+
+/// Does `work` on a thread of its own, since it may take long; on this one only where the system gives no thread.
+pub(crate) async fn aside<T, F>(work: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    fn take<F>(work: &Mutex<Option<F>>) -> F {
+        work.lock().unwrap_or_else(PoisonError::into_inner).take().expect("either thread takes it, not both")
+    }
+    let (answer, outcome) = oneshot::channel();
+    let work = Arc::new(Mutex::new(Some(work)));
+    let theirs = Arc::clone(&work);
+    // Whoever waited may be gone when it is done.
+    let there = move || drop(answer.send(take(&theirs)()));
+    match thread::Builder::new().name("ratite-aside".into()).spawn(there) {
+        Ok(_) => outcome.await.expect("the thread answers, or panics, and so do we"),
+        Err(_) => take(&work)(),
+    }
 }

@@ -136,7 +136,10 @@ async fn gather(running: &Running) -> Exit {
         let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
     }
     running.log.finished();
-    running.process.release().await;
+    let limit = running.timeouts.kill;
+    if let Err(error) = within(limit, "removal of the work folder", running.process.release()).await {
+        tracing::warn!(%error, folder = %running.work_folder.display(), "it goes on in the background");
+    }
 
     // Nothing is waited for from here on: whoever gives up waiting must not take along what the next one needs.
     let shutdowns = running.monitor.as_ref().map(|monitor| monitor.shutdowns.take_all());
