@@ -116,6 +116,24 @@ impl Listener {
         self.wait(limit, || filter.describe(), |seen| self.0.lock().take_matching(filter, seen)).await
     }
 
+    /// Takes the oldest event that `filter` takes, if there is one; the others stay.
+    ///
+    /// # Errors
+    /// [`ListenError::Disconnected`] when the connection has ended and nothing that arrived fits.
+    pub fn try_next_matching(&self, filter: &EventFilter) -> Result<Option<Event>, ListenError> {
+        self.0.lock().take_matching(filter, &mut 0)
+    }
+
+    /// Waits until there is an event that `filter` takes, at most for `limit`, and takes nothing: for those who can be
+    /// interrupted between an event and its use.
+    ///
+    /// # Errors
+    /// As [`Listener::next_matching`].
+    pub async fn ready(&self, filter: &EventFilter, limit: Duration) -> Result<(), ListenError> {
+        let look = |seen: &mut u64| Ok(self.0.lock().find(filter, seen)?.map(|_| ()));
+        self.wait(limit, || filter.describe(), look).await
+    }
+
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {
@@ -145,12 +163,12 @@ impl Listener {
     /// Looks with `take`, and again after each change, until it yields something or `limit` is over.
     ///
     /// `take` gets the number of the first event it has not looked at yet.
-    async fn wait(
+    async fn wait<T>(
         &self,
         limit: Duration,
         what: impl FnOnce() -> String,
-        mut take: impl FnMut(&mut u64) -> Result<Option<Event>, ListenError>,
-    ) -> Result<Event, ListenError> {
+        mut take: impl FnMut(&mut u64) -> Result<Option<T>, ListenError>,
+    ) -> Result<T, ListenError> {
         let mut seen = 0;
         let search = async {
             loop {
@@ -244,14 +262,20 @@ impl State {
     }
 
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
+        let found = self.find(filter, seen)?;
+        Ok(found.and_then(|at| self.events.remove(at)).map(|(_, event)| {
+            self.bytes -= event.text().len();
+            event
+        }))
+    }
+
+    /// Where the oldest event lies that `filter` takes.
+    fn find(&self, filter: &EventFilter, seen: &mut u64) -> Result<Option<usize>, ListenError> {
         let first = self.events.partition_point(|(number, _)| number < seen);
         let found = self.events.range(first..).position(|(_, event)| filter.matches(event));
         *seen = self.accepted;
         match (found, &self.ended) {
-            (Some(at), _) => Ok(self.events.remove(first + at).map(|(_, event)| {
-                self.bytes -= event.text().len();
-                event
-            })),
+            (Some(at), _) => Ok(Some(first + at)),
             (None, None) => Ok(None),
             (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
         }
@@ -287,6 +311,22 @@ mod tests {
 
         assert_eq!(found.name(), "C");
         assert_eq!(names(&listener.take_all()), ["A", "B", "D"]);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_ready_is_still_there() {
+        let (listener, subscription) = Listener::new(EventFilter::any());
+        let b = EventFilter::named("B");
+        subscription.deliver(&event("A"));
+        assert!(listener.ready(&b, Duration::ZERO).await.is_err());
+        subscription.deliver(&event("B"));
+
+        listener.ready(&b, LIMIT).await.unwrap();
+        listener.ready(&b, LIMIT).await.unwrap();
+
+        assert_eq!(listener.try_next_matching(&b).unwrap().unwrap().name(), "B");
+        assert!(listener.try_next_matching(&b).unwrap().is_none());
+        assert_eq!(names(&listener.take_all()), ["A"]);
     }
 
     #[tokio::test]

@@ -45,6 +45,26 @@ fn a_banner_is_there_from_its_first_byte() {
 }
 
 #[test]
+fn what_was_found_is_taken_only_by_its_taker() {
+    play(async |stage| {
+        let machine = launch(stage, &["console-banner=one two three"]).await;
+        let console = console(&machine);
+        console.ready(AT_ONCE).await.unwrap();
+
+        let (first, second) =
+            (console.find("one", AT_ONCE).await.unwrap(), console.find("two", AT_ONCE).await.unwrap());
+        drop(console.find("three", AT_ONCE).await.unwrap());
+
+        assert_eq!(second.take().unwrap().before_text(), "one ");
+        assert_eq!(first.take(), None);
+        assert_eq!(console.take().unwrap(), b" three");
+        assert_says(&console.ready(Duration::ZERO).await.unwrap_err(), &["no output on the console"]);
+        machine.shutdown(PATIENCE).await.unwrap();
+        console.ready(AT_ONCE).await.unwrap();
+    });
+}
+
+#[test]
 fn a_console_is_a_serial_port_or_a_device_at_its_index() {
     play(async |stage| {
         let second = ConsoleConfig::serial().index(2);

@@ -6,12 +6,12 @@
 //!
 //! The pump runs on the background runtime and ends with the stream.
 
-use std::fs::File;
+mod pump;
+
 use std::io;
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -21,13 +21,7 @@ use std::time::Instant;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
-use rustix::fs::OFlags;
-use rustix::net::SendFlags;
-use tokio::io::AsyncReadExt;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
@@ -45,6 +39,11 @@ use crate::pattern::Pattern;
 use crate::pattern::SearchError;
 use crate::runtime::aside;
 use crate::runtime::background;
+use pump::EndOnDrop;
+use pump::LogFile;
+use pump::Takeover;
+use pump::WriteRequest;
+use pump::pump;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream.
 ///
@@ -59,9 +58,6 @@ pub struct Console {
     guard: Option<Arc<PumpGuard>>,
 }
 
-/// Where the stream goes when somebody wants it for himself.
-type Takeover = oneshot::Sender<io::Result<StdUnixStream>>;
-
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -74,18 +70,6 @@ struct State {
     ended: bool,
     log: Option<LogFile>,
     log_fault: Option<String>,
-}
-
-#[derive(Debug)]
-struct LogFile {
-    path: PathBuf,
-    file: File,
-}
-
-#[derive(Debug)]
-struct WriteRequest {
-    bytes: Vec<u8>,
-    done: oneshot::Sender<io::Result<()>>,
 }
 
 /// Why a console yields nothing.
@@ -119,9 +103,6 @@ pub enum ConsoleError {
         source: SearchError,
     },
 }
-
-/// How much is read at once.
-const BLOCK: usize = 64 << 10;
 
 /// How many writes may wait behind one another.
 const WRITES: usize = 16;
@@ -229,6 +210,16 @@ impl Console {
         within(limit, "output on the console", output).await?
     }
 
+    /// Waits until a read would yield something or the stream has ended, at most for `limit`, and takes nothing.
+    ///
+    /// # Errors
+    /// [`ConsoleError::TimedOut`].
+    pub async fn ready(&self, limit: Duration) -> Result<(), ConsoleError> {
+        let there = |state: &State| state.ended || state.history.end() > state.history.first_unread();
+        let output = self.look(|state| Ok(if there(state) { Look::Found(()) } else { Look::Later }));
+        within(limit, "output on the console", output).await?
+    }
+
     /// Takes what has arrived and was not read yet; empty if there is nothing.
     ///
     /// # Errors
@@ -248,14 +239,28 @@ impl Console {
         let pattern: Pattern = pattern.into();
         let found = async {
             loop {
-                let candidate = self.candidate(&pattern).await?;
-                let (candidate, place) = located(&pattern, candidate).await;
-                if let Some(found) = self.shared.lock().history.take_match(candidate, place) {
+                let found = self.found(&pattern).await?.take();
+                if let Some(found) = found {
                     return Ok(found);
                 }
             }
         };
         within(limit, format!("{pattern} on the console"), found).await?
+    }
+
+    /// The same, but takes nothing: for those who can be interrupted between a match and its use. [`Found::take`] takes it.
+    ///
+    /// # Errors
+    /// As [`Console::expect`].
+    pub async fn find(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Found, ConsoleError> {
+        let pattern: Pattern = pattern.into();
+        within(limit, format!("{pattern} on the console"), self.found(&pattern)).await?
+    }
+
+    async fn found(&self, pattern: &Pattern) -> Result<Found, ConsoleError> {
+        let candidate = self.candidate(pattern).await?;
+        let (candidate, place) = located(pattern, candidate).await;
+        Ok(Found { console: self.clone(), candidate, place })
     }
 
     /// Waits until a match ends in what is unread; takes nothing.
@@ -342,6 +347,22 @@ impl Console {
     }
 }
 
+/// A match that [`Console::find`] has found and not taken.
+#[derive(Debug)]
+pub struct Found {
+    console: Console,
+    candidate: Candidate,
+    place: Option<Located>,
+}
+
+impl Found {
+    /// Takes the match with everything before it; `None` if somebody has read the console meanwhile.
+    #[must_use]
+    pub fn take(self) -> Option<Match> {
+        self.console.shared.lock().history.take_match(self.candidate, self.place)
+    }
+}
+
 /// What a look at the console yields.
 enum Look<T> {
     Found(T),
@@ -363,84 +384,6 @@ async fn located(pattern: &Pattern, candidate: Candidate) -> (Candidate, Option<
         (candidate, located)
     };
     if slow { aside(locate).await } else { locate() }
-}
-
-/// Tells readers that nothing more comes, however the pump ends.
-struct EndOnDrop(Arc<Shared>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.ended = true;
-        state.log = None;
-        drop(state);
-        self.0.changed.notify_waiters();
-    }
-}
-
-async fn pump(
-    stream: UnixStream,
-    end: EndOnDrop,
-    writes: mpsc::Receiver<WriteRequest>,
-    mut takeovers: mpsc::Receiver<Takeover>,
-) {
-    let (mut reader, writer) = stream.into_split();
-    tokio::select! {
-        () = pump_in(&mut reader, &end.0) => {}
-        () = pump_out(&writer, writes) => {}
-        Some(takeover) = takeovers.recv() => {
-            let stream = reader.reunite(writer).expect("they are halves of one stream").into_std();
-            drop(end);
-            // If nobody takes it, the stream closes here, as it would have with its owner.
-            let _gone = takeover.send(stream.and_then(|stream| stream.set_nonblocking(false).map(|()| stream)));
-        }
-    }
-}
-
-async fn pump_in(reader: &mut OwnedReadHalf, shared: &Shared) {
-    let mut block = vec![0; BLOCK];
-    loop {
-        match reader.read(&mut block).await {
-            Ok(0) => return,
-            Ok(count) => {
-                shared.lock().record(&block[..count]);
-                shared.changed.notify_waiters();
-            }
-            Err(error) => {
-                // A reset is how a killed QEMU with unread input looks from here.
-                tracing::debug!(%error, "a console ended with an error");
-                return;
-            }
-        }
-    }
-}
-
-/// Writes what is asked for, one request after the other, each whole. Never returns: only the stream's end ends a pump.
-async fn pump_out(writer: &OwnedWriteHalf, mut inbox: mpsc::Receiver<WriteRequest>) {
-    while let Some(WriteRequest { bytes, done }) = inbox.recv().await {
-        // Given up before it was begun: it never happened.
-        if done.is_closed() {
-            continue;
-        }
-        // Whoever asked may be gone by now.
-        let _gone = done.send(send_all(writer, &bytes).await);
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Writes without SIGPIPE, which a program may have set back to its default: the end of a QEMU must not be ours.
-async fn send_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
-    let stream: &UnixStream = writer.as_ref();
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        let send = || Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?);
-        match stream.try_io(Interest::WRITABLE, send) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 impl Shared {
@@ -472,21 +415,5 @@ impl State {
             0 => Ok(self.history.take_at_most(bytes)),
             dropped => Err(ConsoleError::Lagged { dropped }),
         }
-    }
-}
-
-impl LogFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Non-blocking for what is no plain file: a pipe that nobody reads must hold up neither launch nor guest.
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), file })
     }
 }

@@ -40,6 +40,7 @@ pub use config::PassedFd;
 pub use config::Timeouts;
 pub use console::Console;
 pub use console::ConsoleError;
+pub use console::Found;
 pub use error::LaunchError;
 pub use error::LaunchErrorKind;
 pub use error::MachineError;

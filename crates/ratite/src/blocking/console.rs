@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::blocking::wait::Background;
 use crate::config::ConsoleConfig;
 use crate::console::ConsoleError;
+use crate::console::Found;
 use crate::exit::Tail;
 use crate::history::Match;
 use crate::pattern::Pattern;
@@ -70,6 +71,22 @@ impl Console {
     /// As there.
     pub fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
         self.background.wait("Console::expect", self.inner.expect(pattern, limit))
+    }
+
+    /// The same, but takes nothing; see [`crate::Console::find`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Found, ConsoleError> {
+        self.background.wait("Console::find", self.inner.find(pattern, limit))
+    }
+
+    /// Waits until a read would yield something; see [`crate::Console::ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready(&self, limit: Duration) -> Result<(), ConsoleError> {
+        self.background.wait("Console::ready", self.inner.ready(limit))
     }
 
     /// Writes all of `bytes`; see [`crate::Console::write`].

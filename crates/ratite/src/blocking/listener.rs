@@ -55,6 +55,22 @@ impl Listener {
         self.background.wait("Listener::next_matching", self.inner.next_matching(filter, limit))
     }
 
+    /// Takes the oldest event that `filter` takes, if there is one; see [`ratite_qmp::Listener::try_next_matching`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_next_matching(&self, filter: &EventFilter) -> Result<Option<Event>, ListenError> {
+        self.inner.try_next_matching(filter)
+    }
+
+    /// Waits until there is an event that `filter` takes; see [`ratite_qmp::Listener::ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ready(&self, filter: &EventFilter, limit: Duration) -> Result<(), ListenError> {
+        self.background.wait("Listener::ready", self.inner.ready(filter, limit))
+    }
+
     /// Takes all events that are there; see [`ratite_qmp::Listener::take_all`].
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {
