@@ -65,9 +65,41 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
 
+    /// Lets other programs speak QMP with the machine, on a Unix socket made at this path; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) qmp: Vec<PathBuf>,
+
+    /// Starts QEMU by another program, with its arguments as in a shell, such as 'taskset -c 1'
+    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    pub(crate) wrapper: Option<Words>,
+
+    /// Keeps what QEMU itself says in this folder, as NAME.log; an older one becomes NAME.log.1
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) log_folder: Option<PathBuf>,
+
+    /// The NAME of that log; by default one that no other machine has
+    #[arg(long, value_name = "NAME", requires = "log_folder")]
+    pub(crate) name: Option<OsString>,
+
+    /// Makes the machine's work folder, which goes with it, in this folder instead of /var/tmp
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) base_folder: Option<PathBuf>,
+
     /// The QEMU to run, and its arguments
     #[arg(value_name = "QEMU", required = true, num_args = 1.., trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The words of a command, as a shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+fn words(command: &str) -> Result<Words, &'static str> {
+    match shlex::split(command) {
+        None => Err("a quote is not closed, or nothing is behind a backslash"),
+        Some(words) if words.is_empty() => Err("it names no program"),
+        Some(words) => Ok(Words(words)),
+    }
 }
 
 fn literal(text: &str) -> Result<Pattern, &'static str> {
@@ -124,6 +156,7 @@ Examples:
   ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
   ratite run --expect 'login: ' --timeout 2m -- qemu-system-x86_64 -m 512 disk.img
   ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
+  ratite run --wrapper 'taskset -c 1' --qmp ./qmp.sock -- qemu-system-aarch64 -M virt
 
 Exit codes: 0 when the machine ended well, or what was expected appeared; 1 when it
 ended otherwise; 2 usage; 3 not launched; 4 time over; 128+n ended by signal n.";
@@ -147,5 +180,15 @@ mod tests {
         let Verb::Run(run) = cli.verb else { panic!("{cli:?}") };
         assert_eq!(run.command, ["qemu", "--timeout", "x", "--", "-S"]);
         assert_eq!((run.timeout, run.grace), (None, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_wrapper_is_read_as_a_shell_would() {
+        let check = |command, expected: &[&str]| assert_eq!(words(command).unwrap().0, expected);
+
+        check("taskset -c 1", &["taskset", "-c", "1"]);
+        check("sh -c 'exec \"$@\"' sh", &["sh", "-c", "exec \"$@\"", "sh"]);
+        assert!(words("sh -c 'exec").unwrap_err().contains("quote"));
+        assert!(words(" ").unwrap_err().contains("no program"));
     }
 }

@@ -1,17 +1,26 @@
-//! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there.
+//! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there, and
+//! at the limits that this program shares with what it starts.
 
 use std::io;
 use std::path::Path;
 
+use ratite::CommandLine;
 use ratite::ConfigError;
 use ratite::Exit;
 use ratite::LaunchError;
 use ratite::LaunchErrorKind;
+use ratite::Tail;
+use ratite::qmp;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
 
 use crate::report::Failure;
 
 /// The hints for a failure, the most likely first.
 pub(crate) fn of(failure: &Failure) -> Vec<String> {
+    if let Some(hint) = about_descriptors(failure) {
+        return vec![hint];
+    }
     let mut hints = match failure {
         Failure::Usage { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
@@ -23,10 +32,26 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         let word = line.words().first().cloned().unwrap_or_default();
         word.to_string_lossy().into_owned()
     });
-    if let (Some(program), Some(words)) = (program, failure.words()) {
+    if let (Some(program), Some(words), true) = (program, failure.words(), hints.is_empty()) {
         hints.extend(about_words(&words.text(), &program));
     }
+    if said(failure).any(|said| said.contains("No space left on device")) {
+        hints.push("`df -h` shows which disk is full, and `df -i` which has no room for another file".into());
+    }
     hints
+}
+
+/// All that is said of a failure, but for its hints.
+fn said(failure: &Failure) -> impl Iterator<Item = String> {
+    let words = failure.words().map(Tail::text);
+    [failure.to_string()].into_iter().chain(failure.causes()).chain(words)
+}
+
+fn about_descriptors(failure: &Failure) -> Option<String> {
+    // The other limit, that of the whole system, ends in "in system".
+    said(failure).find(|said| said.contains("Too many open files") && !said.contains("in system"))?;
+    let limit = getrlimit(Resource::Nofile).current?;
+    Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
 }
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";
@@ -41,7 +66,27 @@ fn about_debug_exit(exit: &Exit) -> Option<String> {
 
 fn about_launch(error: &LaunchError) -> Vec<String> {
     let hint = match error.kind() {
-        LaunchErrorKind::Spawn { program, source, .. } => about_spawn(program, source),
+        LaunchErrorKind::Spawn { source, .. } if source.kind() == io::ErrorKind::ArgumentListTooLong => {
+            error.command_line().map(about_length)
+        }
+        LaunchErrorKind::Spawn { role, program, reason, source } => {
+            // For a program that it has not found, the system says "permission denied" if PATH has a closed folder.
+            let kind =
+                if reason.starts_with("no folder in PATH") { io::ErrorKind::NotFound } else { source.kind() };
+            about_spawn(role, program, kind)
+        }
+        LaunchErrorKind::WorkFolder { source, .. } | LaunchErrorKind::Log { source, .. }
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
+            None
+        }
+        LaunchErrorKind::WorkFolder { .. } => {
+            Some("`--base-folder` takes a folder that exists, and in which this user may make others".into())
+        }
+        LaunchErrorKind::Log { .. } => Some(
+            "`--log-folder` takes a folder in which this user may make files; it is made if missing".into(),
+        ),
+        LaunchErrorKind::MonitorAddress(qmp::Error::Bind { source, .. }) => about_bind(source),
         LaunchErrorKind::Config(ConfigError::Daemonize) => {
             Some("leave it out; `ratite run … &` runs in the background of the shell".into())
         }
@@ -49,6 +94,9 @@ fn about_launch(error: &LaunchError) -> Vec<String> {
             "an option that only prints something, such as `-version` or `-machine help`, needs no ratite"
                 .into(),
         ),
+        LaunchErrorKind::Exited(status) if status.code() == Some(NOT_FOUND) && !lacks_library(error) => {
+            Some("with status 127 a shell or another wrapper says that it has not found the program".into())
+        }
         LaunchErrorKind::Console(_) => {
             Some("`--log` takes a file in a folder that exists, and follows no symbolic link".into())
         }
@@ -60,9 +108,47 @@ fn about_launch(error: &LaunchError) -> Vec<String> {
     Vec::from_iter(hint)
 }
 
-fn about_spawn(program: &str, source: &io::Error) -> Option<String> {
-    match source.kind() {
+/// What a shell exits with when it has not found a program; the dynamic loader, too, when it lacks a library.
+const NOT_FOUND: i32 = 127;
+
+fn lacks_library(error: &LaunchError) -> bool {
+    error.log().text().contains(LIBRARY)
+}
+
+const LIBRARY: &str = "error while loading shared libraries";
+
+/// What Linux takes for arguments and environment together (execve(2)).
+fn about_length(command_line: &CommandLine) -> String {
+    const LEAST: u64 = 128 << 10;
+    const MOST: u64 = 6 << 20;
+    let stack = getrlimit(Resource::Stack).current.unwrap_or(u64::MAX);
+    let limit = (stack / 4).clamp(LEAST, MOST) >> 10;
+    let bytes: usize = command_line.words().iter().map(|word| word.len() + 1).sum();
+    let arguments = bytes >> 10;
+    format!(
+        "the arguments have {arguments} KiB, and with the environment they may have {limit}: a quarter of `ulimit -s`, 6 MiB at most"
+    )
+}
+
+fn about_bind(source: &io::Error) -> Option<String> {
+    let hint = match source.kind() {
+        io::ErrorKind::InvalidFilename => "a relative path counts from `/`, too: `/tmp` has short ones",
+        io::ErrorKind::NotFound => "`--qmp` takes a path in a folder that exists",
+        io::ErrorKind::AddrInUse => {
+            "another program, perhaps another QEMU, has this socket: `ss -xlp` shows which"
+        }
+        io::ErrorKind::AlreadyExists => "`--qmp` replaces a socket that nobody listens on, and nothing else",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn about_spawn(role: &str, program: &str, kind: io::ErrorKind) -> Option<String> {
+    match kind {
         io::ErrorKind::NotFound if Path::new(program).exists() => None,
+        io::ErrorKind::NotFound if role == "wrapper" => {
+            Some("`--wrapper` takes a program and its arguments, such as 'taskset -c 1'".into())
+        }
         io::ErrorKind::NotFound => Some(match debian_package(program) {
             Some(package) => format!(
                 "on Debian and Ubuntu, `sudo apt install {package}` installs `{}`",
@@ -94,6 +180,7 @@ fn debian_package(program: &str) -> Option<&'static str> {
 
 /// What QEMU says, and what helps then. `{qemu}` stands for the binary.
 const ADVICE: &[(&str, &str)] = &[
+    (LIBRARY, "`ldd {qemu}` lists the libraries that it needs, and which are not found"),
     ("unsupported machine type", "`{qemu} -machine help` lists the machine types of this QEMU"),
     ("invalid option", "`{qemu} -help` lists the options of this QEMU"),
     ("requires an argument", "`{qemu} -help` lists the options of this QEMU, and what they take"),
@@ -157,6 +244,7 @@ mod tests {
         check("qemu: -nosuch: invalid option", "`qemu -help`");
         check("Could not access KVM kernel module: Permission denied", "/dev/kvm is not for");
         check("Could not access KVM kernel module: No such file or directory", "this system offers no");
+        check("qemu: error while loading shared libraries: libz.so: No such file or directory", "`ldd qemu`");
         check("qemu: -hda /x: Could not open '/x': No such file or directory", "a path that");
         assert_eq!(about_words("qemu: warning: whatever", "qemu"), None);
     }

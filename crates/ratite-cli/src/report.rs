@@ -206,13 +206,26 @@ fn text(failure: &Failure, paint: Paint) -> String {
         }
     }
     if let Some(command_line) = failure.command_line() {
-        text += &format!("  command: {command_line}\n");
+        text += &format!("  command: {}\n", shortened(&command_line.to_string()));
     }
     for hint in hints::of(failure) {
         text += &format!("{} {hint}\n", paint.cyan("hint:"));
     }
     text
 }
+
+/// A command line in which no single word fills the screen.
+fn shortened(command_line: &str) -> String {
+    let words = command_line.split(' ').map(|word| match word.char_indices().nth(LONGEST_WORD) {
+        Some(_) => word.chars().take(SHOWN_OF_LONGER).chain(['…']).collect(),
+        None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// How many characters a word may have that is shown whole, and what is shown of a longer one.
+const LONGEST_WORD: usize = 1000;
+const SHOWN_OF_LONGER: usize = 60;
 
 /// How many lines of QEMU's last words are shown: with the rest of a report they fit on a screen.
 const WORDS_SHOWN: usize = 20;
@@ -257,6 +270,15 @@ mod tests {
         assert_eq!(last_lines(&tail("one\ntwo\nthree\n"), 2), "    | …\n    | two\n    | three\n");
         assert_eq!(last_lines(&tail("a\u{1b}[31mb"), 2), "    | a·[31mb\n");
         assert_eq!(last_lines(&tail("\n"), 2), "");
+    }
+
+    #[test]
+    fn a_word_that_fills_the_screen_is_shortened() {
+        let word = "ü".repeat(LONGEST_WORD);
+        let start = "ü".repeat(SHOWN_OF_LONGER);
+
+        assert_eq!(shortened(&format!("qemu {word}x y")), format!("qemu {start}… y"));
+        assert_eq!(shortened(&word), word);
     }
 
     #[test]

@@ -8,31 +8,32 @@
 #[path = "cli/harness.rs"]
 #[expect(dead_code, reason = "the tests beside it use the rest")]
 mod harness;
+#[path = "errors_page/page.rs"]
+mod page;
 
 use std::env;
-use std::fmt::Write;
 use std::fs;
 use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::harness::DEBUG_EXIT;
 use crate::harness::HANG;
 use crate::harness::Outcome;
 use crate::harness::Ratite;
 use crate::harness::boot_sector;
+use crate::harness::bound_by_permissions;
 use crate::harness::fake;
-use crate::harness::fake_qemu;
 use crate::harness::real;
-use crate::harness::run;
 use crate::harness::send;
-use crate::harness::start_run;
+use crate::harness::too_long;
+use crate::page::Page;
+use crate::page::words;
 
 /// `mov dx, 0x505; mov al, 1; out dx, al`: the device `pvpanic` hears that the guest has panicked.
 const PANIC: [u8; 6] = [0xba, 0x05, 0x05, 0xb0, 0x01, 0xee];
@@ -43,23 +44,16 @@ const QEMU: &str = "qemu-system-x86_64";
 fn the_page_says_what_the_program_says() {
     let mut page = Page::begin();
     programs_that_cannot_be_started(&mut page);
+    programs_that_lack_something(&mut page);
+    wrappers_that_fail(&mut page);
     words_that_are_refused(&mut page);
+    folders_that_cannot_be_used(&mut page);
+    monitors_that_are_not_to_be_had(&mut page);
     qemus_that_refuse_their_command_line(&mut page);
     qemus_that_do_not_get_ready(&mut page);
     consoles_that_fail(&mut page);
     ends_that_are_not_well(&mut page);
-    let (text, file) = (page.text, page_file());
-
-    if env::var_os("RATITE_BLESS").is_some_and(|value| value == "1") {
-        fs::write(&file, text).unwrap();
-        return;
-    }
-    let written = fs::read_to_string(&file).unwrap_or_default();
-    let faults = differences(&written, &text);
-    assert!(
-        faults.is_empty(),
-        "docs/guide/errors.md says something else; RATITE_BLESS=1 writes it anew:\n{faults}"
-    );
+    page::settle(page);
 }
 
 fn programs_that_cannot_be_started(page: &mut Page) {
@@ -79,6 +73,104 @@ fn programs_that_cannot_be_started(page: &mut Page) {
 
     let path = page.file("qemu.sh", "#!/opt/bin/sh\n", 0o755);
     page.run("The program's interpreter is missing", &[], &[path]);
+}
+
+fn programs_that_lack_something(page: &mut Page) {
+    let path = page.path("qemu-system-x86_64");
+    lose_a_library(Path::new(&path));
+    page.run("The program misses a library", &[], &[path]);
+
+    let few = "ulimit -n 5; ";
+    let script = format!("{few}exec \"$@\"");
+    page.run_by("Too few descriptors to begin", &["sh", "-c", &script, "sh"], few, &[], &fake(&[]));
+
+    let ends = fake(&["guest-shutdown-after=100"]);
+    let command = page.shown(&[words(&["run", "--"]), ends].concat());
+    let shown = format!("ulimit -n …; {command}");
+    page.add("Too few descriptors to start the program", &shown, &too_few_descriptors());
+
+    let command = page.shown(&[words(&["run", "--"]), fake(&[])].concat());
+    let shown = format!("ulimit -s 512; {command} -append \"$(cat parameters)\"");
+    page.add("The arguments are too long", &shown, &too_long());
+}
+
+/// What is said at the limit that lets everything be prepared, and nothing be started. How many descriptors that takes
+/// depends on what the tests were started with.
+fn too_few_descriptors() -> Outcome {
+    let mut tried = (16..64).map(|limit| {
+        let script = format!("ulimit -n {limit}; exec \"$@\"");
+        let arguments = [words(&["run", "--"]), fake(&["guest-shutdown-after=100"])].concat();
+        let mut outcome = Ratite::start_by(&["sh", "-c", &script, "sh"], &arguments).finish();
+        outcome.stderr = outcome.stderr.replace(&format!("have {limit} open"), "have … open");
+        outcome
+    });
+    tried.find(|outcome| outcome.stderr.contains("could not start the binary")).unwrap()
+}
+
+/// Copies QEMU, as one that was built for another version of a library that every QEMU uses.
+fn lose_a_library(copy: &Path) {
+    let path = env::var_os("PATH").unwrap();
+    let qemu = env::split_paths(&path).map(|folder| folder.join(QEMU)).find(|qemu| qemu.exists()).unwrap();
+    let mut program = fs::read(qemu).unwrap();
+    let name = b"libglib-2.0.so.0\0";
+    let at = program.windows(name.len()).position(|bytes| bytes == name).unwrap();
+    program[at..at + name.len()].copy_from_slice(b"libglib-9.0.so.0\0");
+    fs::write(copy, program).unwrap();
+    fs::set_permissions(copy, Permissions::from_mode(0o755)).unwrap();
+}
+
+fn wrappers_that_fail(page: &mut Page) {
+    page.run("The wrapper is not there", &["--wrapper", "firejail --quiet"], &fake(&[]));
+    let missing = words(&["/opt/qemu-9/bin/qemu-system-aarch64"]);
+    let options = ["--wrapper", "nice -n 5"];
+    page.run_by("The wrapper does not find the program", &["env", "LC_ALL=C"], "", &options, &missing);
+    page.run("The wrapper's quotes are not closed", &["--wrapper", "sh -c 'exec"], &fake(&[]));
+}
+
+fn folders_that_cannot_be_used(page: &mut Page) {
+    page.run("The base folder is not there", &["--base-folder", "/nowhere"], &fake(&[]));
+    let file = page.file("notes", "", 0o644);
+    page.run("The log folder is a file", &["--log-folder", &file, "--name", "guest"], &fake(&[]));
+    let options = ["--log-folder", "logs", "--name", "guests/one"];
+    page.run("The name cannot name a file", &options, &fake(&[]));
+
+    let folder = page.path("theirs");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
+    let starter = bound_by_permissions();
+    let (base, log) = (["--base-folder", &folder], ["--log-folder", &folder, "--name", "guest"]);
+    page.run_by("The base folder may not be written to", starter, "", &base, &fake(&[]));
+    page.run_by("The log folder may not be written to", starter, "", &log, &fake(&[]));
+
+    let folder = page.path("full");
+    fs::create_dir(&folder).unwrap();
+    let (base, log) = (["--base-folder", &folder], ["--log-folder", &folder, "--name", "guest"]);
+    for (heading, options) in
+        [("The base folder's disk is full", &base[..]), ("The log folder's disk is full", &log[..])]
+    {
+        let mount = format!("mount -t tmpfs -o nr_inodes=1 full {folder} && exec \"$@\"");
+        let starter = ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
+        let can_mount = Command::new(starter[0]).args(&starter[1..]).arg("true").status();
+        match can_mount.is_ok_and(|status| status.success()) {
+            true => page.run_by(heading, &starter, "", options, &fake(&[])),
+            false => page.keep(heading),
+        }
+    }
+}
+
+fn monitors_that_are_not_to_be_had(page: &mut Page) {
+    let long = format!("/srv/machines/{}/qmp.sock", ["of-the-team-with-a-long-name"; 4].join("/"));
+    page.run("The monitor's path is too long", &["--qmp", &long], &fake(&[]));
+    page.run("The monitor's folder is not there", &["--qmp", "/nowhere/qmp.sock"], &fake(&[]));
+    let file = page.file("qmp.txt", "", 0o644);
+    page.run("A file is in the monitor's place", &["--qmp", &file], &fake(&[]));
+
+    let socket = page.path("qmp.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    page.run("Somebody else has the monitor's socket", &["--qmp", &socket], &fake(&[]));
+    drop(listener);
+    let ends = fake(&["guest-shutdown-after=100"]);
+    page.run("A socket that nobody listens on is replaced", &["--qmp", &socket], &ends);
 }
 
 fn words_that_are_refused(page: &mut Page) {
@@ -111,6 +203,9 @@ fn qemus_that_refuse_their_command_line(page: &mut Page) {
 
 fn qemus_that_do_not_get_ready(page: &mut Page) {
     page.run("QEMU crashes before its monitor is ready", &[], &fake(&["signal-before-monitor=11"]));
+    page.run_and("QEMU is killed before its monitor speaks", &[], &fake(&["silent"]), |ratite| {
+        send(ratite.qemu(), Signal::KILL);
+    });
     page.run(
         "QEMU ends while its monitor is negotiated",
         &[],
@@ -185,198 +280,4 @@ fn ends_that_are_not_well(page: &mut Page) {
     });
     let options = ["--expect", "up", "--grace", "300ms"];
     page.run("What is expected appears, and the machine does not obey then", &options, &stubborn);
-}
-
-/// The page as far as it is written.
-struct Page {
-    text: String,
-    files: TempDir,
-}
-
-impl Page {
-    fn begin() -> Self {
-        let text = format!(
-            "\
-# What goes wrong, and what is said
-
-Each failure of `ratite run` as one sees it. An error of the library carries the same in its fields:
-[launching](launching.md#when-it-does-not-start), [ending](ending.md#when-it-did-not-end-well).
-{VERSION_BEFORE}{}{VERSION_BEHIND}
-
-A test writes this page from real runs and fails when it is not what the program says. `fake-qemu` is a QEMU of ratite's tests
-that misbehaves as its `-fake` words say.
-",
-            version_of_qemu()
-        );
-        Self { text, files: tempfile::tempdir().unwrap() }
-    }
-
-    /// `ratite run OPTIONS -- COMMAND` to its end.
-    #[track_caller]
-    fn run(&mut self, heading: &str, options: &[&str], command: &[String]) {
-        let outcome = run(options, command);
-        self.add_run(heading, options, command, &outcome);
-    }
-
-    /// The same, with something done to it.
-    #[track_caller]
-    fn run_and(
-        &mut self,
-        heading: &str,
-        options: &[&str],
-        command: &[String],
-        act: impl FnOnce(&mut Ratite),
-    ) {
-        let mut ratite = start_run(options, command);
-        act(&mut ratite);
-        let outcome = ratite.finish();
-        self.add_run(heading, options, command, &outcome);
-    }
-
-    fn add_run(&mut self, heading: &str, options: &[&str], command: &[String], outcome: &Outcome) {
-        let arguments = [words(&["run"]), words(options), words(&["--"]), command.to_vec()].concat();
-        let shown = self.shown(&arguments);
-        self.add(heading, &shown, outcome);
-    }
-
-    #[track_caller]
-    fn add(&mut self, heading: &str, shown: &str, outcome: &Outcome) {
-        assert!(!outcome.stderr.contains("hunter2"), "a secret is shown: {}", outcome.stderr);
-        let said = self.without_the_run(&outcome.stderr);
-        let code = outcome.code;
-        write!(
-            self.text,
-            "\n## {heading}\n\n```sh\n{shown}\n```\n\nExit code {code}:\n\n```text\n{said}```\n"
-        )
-        .unwrap();
-    }
-
-    /// A command line of `ratite`, for a shell.
-    fn shown(&self, arguments: &[String]) -> String {
-        let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
-        self.without_the_run(&format!("ratite {}", words.join(" ")))
-    }
-
-    /// `text` without what another run, or another system, would say otherwise.
-    fn without_the_run(&self, text: &str) -> String {
-        let here = env::current_dir().unwrap();
-        let text = text.replace(fake_qemu().to_str().unwrap(), "…/fake-qemu");
-        let text = text.replace(self.files.path().to_str().unwrap(), "…");
-        let text = text.replace(here.to_str().unwrap(), "…");
-        text.split_inclusive('\n').map(without_time_and_pid).collect()
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.files.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn file(&self, name: &str, content: &str, mode: u32) -> String {
-        let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        path
-    }
-}
-
-/// A line of the log, which begins with a time and may name a process; other lines as they are.
-fn without_time_and_pid(line: &str) -> String {
-    let Some((_, rest)) = line.split_once("s  WARN ") else { return line.to_owned() };
-    let words = rest.split(' ').map(|word| if word.starts_with("pid=") { "pid=…" } else { word });
-    format!("…s  WARN {}", words.collect::<Vec<_>>().join(" "))
-}
-
-const VERSION_BEFORE: &str = "QEMU's own words are those of ";
-
-const VERSION_BEHIND: &str = ".";
-
-/// Version and packaging of the installed one.
-fn version_of_qemu() -> String {
-    let printed = Command::new(QEMU).arg("-version").output().unwrap().stdout;
-    let printed = String::from_utf8_lossy(&printed);
-    let line = printed.lines().next().unwrap_or_default();
-    line.replace("QEMU emulator version", "QEMU")
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
-}
-
-/// One word for a shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,%+@".contains(c);
-    let escaped = word.replace('\r', "\\r").replace('\n', "\\n");
-    match word {
-        _ if !word.is_empty() && word.chars().all(is_plain) => word.to_owned(),
-        _ if escaped != word => format!("$'{escaped}'"),
-        _ => format!("'{word}'"),
-    }
-}
-
-fn page_file() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/errors.md")
-}
-
-/// What two pages do not have in common, section by section; empty if they say the same.
-fn differences(written: &str, made: &str) -> String {
-    let same_qemu = version_in(written) == version_in(made);
-    let lines = |section: &str| -> Vec<String> {
-        let lines = section.lines().filter(|line| same_qemu || !is_of_qemu(line));
-        lines.map(str::to_owned).collect()
-    };
-    let mut faults = String::new();
-    let (written, made) = (sections(written), sections(made));
-    for (heading, section) in &made {
-        let before = written.iter().find(|(other, _)| other == heading);
-        let before = lines(before.map_or("", |(_, section)| section));
-        let after = lines(section);
-        if before == after {
-            continue;
-        }
-        writeln!(faults, "{heading}").unwrap();
-        let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("  - {line}"));
-        let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("  + {line}"));
-        gone.chain(new).for_each(|line| writeln!(faults, "{line}").unwrap());
-    }
-    let lost = written.iter().filter(|(heading, _)| !made.iter().any(|(other, _)| other == heading));
-    lost.for_each(|(heading, _)| writeln!(faults, "{heading}\n  - the whole").unwrap());
-    faults
-}
-
-/// Whether a line is, or follows from, QEMU's own words.
-fn is_of_qemu(line: &str) -> bool {
-    line.starts_with("    | ") || line.starts_with("hint: ") || line.contains(VERSION_BEFORE)
-}
-
-fn version_in(page: &str) -> Option<&str> {
-    let (_, rest) = page.split_once(VERSION_BEFORE)?;
-    rest.lines().next()?.strip_suffix(VERSION_BEHIND)
-}
-
-/// Heading and text of each section; what is before the first heading has the empty one.
-fn sections(page: &str) -> Vec<(&str, &str)> {
-    let mut parts = page.split("\n## ");
-    let first = parts.next().unwrap_or_default();
-    let rest = parts.map(|part| part.split_once('\n').unwrap_or((part, "")));
-    [("", first)].into_iter().chain(rest).collect()
-}
-
-#[test]
-fn a_page_that_says_something_else_is_told_by_section_and_line() {
-    let page = |words: &str| format!("# t\n\n{VERSION_BEFORE}1.\n\n## a\n\nsame\n{words}\n\n## b\n\nsame\n");
-    let check =
-        |written: &str, expected: &str| assert_eq!(differences(written, &page("    | new")), expected);
-
-    check(&page("    | new"), "");
-    check(&page("    | old"), "a\n  -     | old\n  +     | new\n");
-    check(&page("    | old").replace("1.", "2."), "");
-    check(&page("old").replace("1.", "2."), "a\n  - old\n");
-    check(&page("    | new").replace("## b", "## c"), "b\n  + \n  + same\nc\n  - the whole\n");
-}
-
-#[test]
-fn a_line_of_the_log_loses_its_time_and_its_pid() {
-    let line = "   0.313453344s  WARN ratite::shutdown: it did not end pid=13962 grace=300ms\n";
-
-    assert_eq!(without_time_and_pid(line), "…s  WARN ratite::shutdown: it did not end pid=… grace=300ms\n");
-    assert_eq!(without_time_and_pid("    | pid=7\n"), "    | pid=7\n");
 }

@@ -210,12 +210,12 @@ fn a_ctrl_c_for_the_programs_group_reaches_neither_machine_nor_guard() {
 
 /// Copies of every descriptor of a program, as a process has them that was forked off it and runs on.
 fn descriptors_of(pid: u32) -> Vec<OwnedFd> {
-    let pidfd = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-    let pidfd = rustix::process::pidfd_open(pidfd, PidfdFlags::empty()).unwrap();
-    let numbers = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let numbers = numbers.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
-    let copy = |number| rustix::process::pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty());
-    numbers.map(|number| copy(number).unwrap()).collect()
+    let number = pid.try_into().ok().and_then(Pid::from_raw).expect("a pid is a positive number");
+    let process = rustix::process::pidfd_open(number, PidfdFlags::empty()).expect("it lives");
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let copy = |number| rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty());
+    numbers.map(|number| copy(number).expect("it stays open")).collect()
 }
 
 #[test]

@@ -72,6 +72,9 @@ fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
         io::ErrorKind::ArgumentListTooLong => {
             "its arguments and environment are too long for the system".into()
         }
+        _ if matches!(source.raw_os_error(), Some(EMFILE | ENFILE)) => {
+            "too few descriptors are left to start anything".into()
+        }
         _ if source.raw_os_error() == Some(ENOEXEC) => {
             format!("`{shown}` is no program of this machine's format")
         }
@@ -81,6 +84,10 @@ fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
 
 /// "Exec format error", the same number on every Linux.
 const ENOEXEC: i32 = 8;
+
+/// "Too many open files", in this process and in the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
 
 /// The interpreter in a script's first line, or in an ELF program's header (PT_INTERP), as far as it can be read.
 fn interpreter(path: &Path) -> Option<String> {

@@ -42,6 +42,10 @@ impl Drop for Workdir {
         if self.keep || self.maker != std::process::id() {
             return;
         }
+        // A folder that never got its lock is empty, and goes without a descriptor.
+        if std::fs::remove_dir(self.path()).is_ok() {
+            return;
+        }
         // One descriptor more for the removal. The owner lives, so nobody takes the folder for a dead one's.
         self.lock = None;
         let (most, pause) = REMOVALS;
@@ -76,7 +80,8 @@ impl Workdir {
             .prefix(prefix)
             .rand_bytes(8)
             .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(base)?
+            .tempdir_in(base)
+            .map_err(bare)?
             // Removed by this type's own drop.
             .keep();
         // Owned from here on: what fails below removes it.
@@ -138,6 +143,15 @@ fn is_dead(folder: &Path) -> bool {
 /// How old a folder without a lock file must be to be taken for a dead program's.
 const UNLOCKED_AGE: Duration = Duration::from_secs(60);
 
+/// What the system said, without the random name that `tempfile` puts behind it.
+fn bare(error: io::Error) -> io::Error {
+    let said = error.to_string();
+    match said.split_once(" at path \"") {
+        Some((said, _)) => io::Error::new(error.kind(), said),
+        None => error,
+    }
+}
+
 /// Never through a symbolic link, never into a child.
 fn no_follow() -> i32 {
     (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed()
@@ -161,7 +175,8 @@ impl Log {
         let mut file_name = name.to_owned();
         file_name.push(".log");
         let path = folder.join(&file_name);
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {}", path.display(), bare(error)));
         let mut unnamed = tempfile::Builder::new()
             .prefix(".ratite-")
             // As any new file, which the umask decides.
@@ -339,6 +354,13 @@ mod tests {
 
         assert_eq!(log.bytes().unwrap(), b"");
         assert_eq!(std::fs::read(base.path().join("m.log.1")).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_made_is_named_without_the_name_it_had_before() {
+        let error = Log::create(Path::new("/nowhere"), OsStr::new("m")).unwrap_err();
+
+        assert_eq!(error.to_string(), "/nowhere/m.log: No such file or directory (os error 2)");
     }
 
     #[test]

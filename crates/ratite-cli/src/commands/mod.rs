@@ -3,6 +3,8 @@
 mod demo;
 mod run;
 
+use std::fs::File;
+use std::io;
 use std::panic;
 use std::panic::AssertUnwindSafe;
 
@@ -18,6 +20,7 @@ use crate::signals::Signals;
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     diagnostics::show()?;
     catching(|| {
+        check_room()?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
         runtime.block_on(async {
             let mut signals = Signals::listen().map_err(Failure::System)?;
@@ -27,6 +30,15 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             }
         })
     })
+}
+
+/// How many descriptors a runtime that hears signals takes, with some to spare.
+const RUNTIME: usize = 8;
+
+/// Refuses to begin without the descriptors for a runtime, where tokio would panic.
+fn check_room() -> Result<(), Failure> {
+    let opened: io::Result<Vec<File>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
+    opened.map(drop).map_err(Failure::System)
 }
 
 /// Turns a panic into a [`Failure::Bug`]. Unwinding drops the machine on its way, and that ends it.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ratite::Console;
 use ratite::ConsoleConfig;
 use ratite::Exit;
+use ratite::ExtraMonitor;
 use ratite::LaunchErrorKind;
 use ratite::Machine;
 use ratite::MachineConfig;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::args::Run;
+use crate::args::Words;
 use crate::copy::Copied;
 use crate::copy::Copy;
 use crate::copy::HISTORY;
@@ -77,7 +79,7 @@ fn configure(run: &Run) -> Result<MachineConfig, Failure> {
         args.drain(at..at + 2);
     }
     let connect = Timeouts::default().connect;
-    let config = MachineConfig::new(binary).args(args).timeouts(Timeouts {
+    let config = surroundings(run, MachineConfig::new(binary).args(args)).timeouts(Timeouts {
         connect: run.timeout.map_or(connect, |limit| limit.min(connect)),
         ..Timeouts::default()
     });
@@ -96,6 +98,26 @@ fn configure(run: &Run) -> Result<MachineConfig, Failure> {
     }
     report::remark(&format!("`-serial {taken}` has the first serial port, so no console is shown"));
     Ok(config)
+}
+
+/// What the user wants around the machine.
+fn surroundings(run: &Run, mut config: MachineConfig) -> MachineConfig {
+    for path in &run.qmp {
+        config = config.extra_monitor(ExtraMonitor::Qmp(path.clone()));
+    }
+    if let Some(Words(words)) = &run.wrapper {
+        config = config.wrapper(words);
+    }
+    if let Some(folder) = &run.log_folder {
+        config = config.log_folder(folder);
+    }
+    if let Some(name) = &run.name {
+        config = config.name(name);
+    }
+    if let Some(folder) = &run.base_folder {
+        config = config.base_folder(folder);
+    }
+    config
 }
 
 async fn launch(config: &MachineConfig, clock: Clock, signals: &mut Signals) -> Result<Machine, Failure> {

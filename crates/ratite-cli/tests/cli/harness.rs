@@ -55,6 +55,28 @@ pub(crate) fn run(options: &[&str], command: &[String]) -> Outcome {
     start_run(options, command).finish()
 }
 
+/// `ratite run` with one argument too many: `ratite` itself can just be started, and QEMU, with ratite's own arguments
+/// before the user's, cannot.
+pub(crate) fn too_long() -> Outcome {
+    let script = r#"ulimit -s 512; exec "$@""#;
+    let starter = ["env", "-i", "sh", "-c", script, "sh"];
+    let longest = (100_000..128 << 10).rev().step_by(100);
+    let mut tried = longest.map(|length| {
+        let arguments = [vec!["run".to_owned(), "--".to_owned()], fake(&[])].concat();
+        let append = ["-append".to_owned(), "x".repeat(length)];
+        Ratite::start_by(&starter, &[arguments, append.to_vec()].concat()).finish()
+    });
+    tried.find(|outcome| !outcome.stderr.starts_with("sh: ")).unwrap()
+}
+
+/// What becomes a `ratite` that permissions bind, also where the superuser runs the tests.
+pub(crate) fn bound_by_permissions() -> &'static [&'static str] {
+    match rustix::process::geteuid().is_root() {
+        true => &["setpriv", "--bounding-set=-dac_override,-dac_read_search"],
+        false => &["env"],
+    }
+}
+
 /// `ratite run OPTIONS -- COMMAND`.
 pub(crate) fn start_run(options: &[&str], command: &[String]) -> Ratite {
     let options = options.iter().map(|&option| option.to_owned());

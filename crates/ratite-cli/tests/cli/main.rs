@@ -9,4 +9,6 @@ mod demo;
 mod endings;
 mod failures;
 mod harness;
+mod options;
+mod shortages;
 mod usage;
