@@ -196,6 +196,27 @@ impl Machine {
         Ok(self.monitor(|| "look for events".into())?.events.try_next()?)
     }
 
+    /// Waits until there is an event that `filter` takes, and takes nothing: for those who can be interrupted between an
+    /// event and its use. [`Machine::try_event`] takes it.
+    ///
+    /// # Errors
+    /// As [`Machine::event_wait`].
+    pub async fn event_ready(&self, filter: &EventFilter, limit: Duration) -> Result<(), MachineError> {
+        let events = &self.monitor(|| "wait for events".into())?.events;
+        match events.ready(filter, limit).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.listening_failed("while an event was waited for", error).await),
+        }
+    }
+
+    /// Takes the oldest event that `filter` takes, if there is one; others stay.
+    ///
+    /// # Errors
+    /// [`MachineError::NoMonitor`]; [`MachineError::Event`] when the connection has ended and nothing that arrived fits.
+    pub fn try_event(&self, filter: &EventFilter) -> Result<Option<Event>, MachineError> {
+        Ok(self.monitor(|| "look for events".into())?.events.try_next_matching(filter)?)
+    }
+
     /// How many events were dropped because nobody took them in time, of the 16384 that are kept.
     #[must_use]
     pub fn dropped_events(&self) -> u64 {

@@ -135,6 +135,22 @@ impl Machine {
         self.inner.try_next_event()
     }
 
+    /// Waits until there is an event that `filter` takes; see [`crate::Machine::event_ready`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn event_ready(&self, filter: &EventFilter, limit: Duration) -> Result<(), MachineError> {
+        self.background.wait("Machine::event_ready", self.inner.event_ready(filter, limit))
+    }
+
+    /// Takes the oldest event that `filter` takes, if there is one; see [`crate::Machine::try_event`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn try_event(&self, filter: &EventFilter) -> Result<Option<Event>, MachineError> {
+        self.inner.try_event(filter)
+    }
+
     /// How many events were dropped; see [`crate::Machine::dropped_events`].
     #[must_use]
     pub fn dropped_events(&self) -> u64 {

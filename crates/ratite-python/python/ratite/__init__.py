@@ -1,0 +1,66 @@
+"""Runs QEMU machines for programs: starts one, speaks QMP with it, keeps its console flowing, ends it, and leaves nothing behind.
+
+    with ratite.Machine("qemu-system-x86_64", "-m", "64", accel="tcg", console=True) as machine:
+        print(machine.cmd("query-status"))
+
+`ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
+"""
+
+from ratite._core import Exit, Match, ProcessExit
+from ratite._errors import (
+    AddressError,
+    ArgumentsError,
+    CommandError,
+    ConfigError,
+    ConnectError,
+    ConsoleEnded,
+    ConsoleError,
+    Disconnected,
+    Error,
+    ForkedError,
+    GreetingError,
+    Lagged,
+    LaunchError,
+    MachineExited,
+    NegotiationError,
+    NoMonitor,
+    PatternError,
+    ProtocolError,
+    QtestError,
+    ShutdownError,
+    TimedOut,
+)
+from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._words import ConsoleOptions
+
+__all__ = [
+    "AddressError",
+    "ArgumentsError",
+    "CommandError",
+    "ConfigError",
+    "ConnectError",
+    "Console",
+    "ConsoleEnded",
+    "ConsoleError",
+    "ConsoleOptions",
+    "Disconnected",
+    "Error",
+    "Exit",
+    "ForkedError",
+    "GreetingError",
+    "Lagged",
+    "LaunchError",
+    "Listener",
+    "Machine",
+    "MachineExited",
+    "Match",
+    "NegotiationError",
+    "NoMonitor",
+    "PatternError",
+    "ProcessExit",
+    "ProtocolError",
+    "Qtest",
+    "QtestError",
+    "ShutdownError",
+    "TimedOut",
+]

@@ -1,0 +1,167 @@
+"""What can go wrong, with the evidence in attributes.
+
+Error
+├── ConfigError            (also a ValueError)
+│   ├── AddressError
+│   ├── ArgumentsError
+│   └── PatternError
+├── LaunchError
+├── ShutdownError
+├── MachineExited
+├── NoMonitor
+├── CommandError
+├── TimedOut               (also a TimeoutError)
+├── Disconnected           (also a ConnectionError)
+├── ConnectError           (also a ConnectionError)
+├── ProtocolError
+│   ├── GreetingError
+│   └── NegotiationError
+├── Lagged
+├── ConsoleError
+│   └── ConsoleEnded       (also an EOFError)
+├── QtestError
+└── ForkedError            (also a RuntimeError)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Optional
+
+if TYPE_CHECKING:
+    from ratite._core import Exit, ProcessExit
+
+
+class Error(Exception):
+    """Anything that ratite raises of its own."""
+
+
+class ConfigError(Error, ValueError):
+    """Something that cannot work, seen before anything was started."""
+
+
+class AddressError(ConfigError):
+    """A text that is no address."""
+
+
+class ArgumentsError(ConfigError):
+    """Arguments that cannot be sent as JSON. Nothing was."""
+
+
+class PatternError(ConfigError):
+    """A text that is no regular expression."""
+
+
+class LaunchError(Error):
+    """A machine that did not start. Nothing is left behind.
+
+    Its text is a report: the causes, QEMU's last words, and the command line with secrets masked.
+    """
+
+    kind: str = "other"
+    """``work-folder``, ``log``, ``monitor-address``, ``channel``, ``spawn``, ``exited``, ``timed-out``, ``qmp``, ``console``."""
+    reason: str = ""
+    """The causes alone, on one line."""
+    command: List[str] = []
+    """What was run, if it came to that; secrets as they are."""
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+    exit: Optional[ProcessExit] = None
+    """How the process ended, if there was one."""
+    log: bytes = b""
+    """The end of what the process wrote to stdout and stderr."""
+
+    @property
+    def output(self) -> str:
+        """``log`` as text."""
+        return self.log.decode(errors="replace")
+
+
+class ShutdownError(Error):
+    """A machine that did not end as it should. It is down, unless ``kind`` is ``unkillable``."""
+
+    kind: str = "other"
+    """``timed-out``, ``unclean``, ``unkillable``."""
+    exit: Optional[Exit] = None
+    """How it ended."""
+
+
+class MachineExited(Error):
+    """QEMU ended while something was under way."""
+
+    exit: Optional[ProcessExit] = None
+    """How it ended."""
+    log: bytes = b""
+    """The end of what it wrote to stdout and stderr."""
+
+
+class NoMonitor(Error):
+    """Something that takes a monitor, asked of a machine without one."""
+
+
+class CommandError(Error):
+    """QEMU refused a command."""
+
+    command: str = ""
+    """The command's name."""
+    error_class: str = ""
+    """QEMU's error class, such as ``GenericError``."""
+    desc: str = ""
+    """QEMU's own words."""
+
+
+class TimedOut(Error, TimeoutError):
+    """A limit was over."""
+
+    what: str = ""
+    """What was waited for."""
+    limit: float = 0.0
+    """How long, in seconds."""
+
+
+class Disconnected(Error, ConnectionError):
+    """The connection ended."""
+
+
+class ConnectError(Error, ConnectionError):
+    """Nobody could be reached, or an address could not be listened on."""
+
+
+class ProtocolError(Error):
+    """A peer that does not speak as it should."""
+
+
+class GreetingError(ProtocolError):
+    """The peer's first message is no greeting."""
+
+
+class NegotiationError(ProtocolError):
+    """The peer refused the capabilities."""
+
+    error_class: str = ""
+    desc: str = ""
+
+
+class Lagged(Error):
+    """What was not read in time is gone; the next read goes on behind it."""
+
+    dropped: int = 0
+    """How many events, or bytes of a console."""
+
+
+class ConsoleError(Error):
+    """A console cannot be written to, or searched."""
+
+
+class ConsoleEnded(ConsoleError, EOFError):
+    """A console's stream ended before it brought what was waited for."""
+
+
+class QtestError(Error):
+    """QEMU did not do a qtest command."""
+
+    answer: str = ""
+    """Its answer."""
+
+
+class ForkedError(Error, RuntimeError):
+    """Something that belongs to the process that this one was forked off."""

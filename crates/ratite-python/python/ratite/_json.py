@@ -1,0 +1,31 @@
+"""JSON, as QMP has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Mapping, Optional
+
+from ratite._errors import ArgumentsError
+
+Object = Dict[str, Any]
+
+
+def dumps(name: str, arguments: Optional[Mapping[str, Any]]) -> Optional[str]:
+    """The arguments of the command `name`; nothing for none."""
+    if not arguments:
+        return None
+    try:
+        return json.dumps(arguments, allow_nan=False, separators=(",", ":"))
+    except ValueError as error:
+        raise ArgumentsError(f"could not send the arguments of `{name}`: {error}") from error
+
+
+def loads(text: str) -> Object:
+    """A message."""
+    message: Object = json.loads(text)
+    return message
+
+
+def hyphenated(arguments: Mapping[str, Any]) -> Object:
+    """Keywords as QMP's names: Python has no `-` in them."""
+    return {name.replace("_", "-"): value for name, value in arguments.items()}

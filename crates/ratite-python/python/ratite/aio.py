@@ -1,0 +1,232 @@
+"""The asyncio face: the same names as `ratite.Machine`, awaited. Cancelling a wait loses nothing and leaves the machine usable."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, AsyncIterator, List, Mapping, Optional, Sequence, Type, TypeVar
+
+from ratite import _core
+from ratite._core import Exit, Match
+from ratite._errors import Disconnected, Error
+from ratite._face import NEVER, Face, result
+from ratite._json import Object, dumps, hyphenated, loads
+from ratite._words import Pattern, pattern, wanted
+
+__all__ = ["Console", "Listener", "Machine", "Qtest"]
+
+SelfMachine = TypeVar("SelfMachine", bound="Machine")
+
+
+class Machine(Face):
+    __doc__ = Face.__doc__
+
+    async def launch(self: SelfMachine) -> SelfMachine:
+        """Starts QEMU and returns once its monitor answers; see `ratite.Machine.launch`. Cancelling leaves nothing behind."""
+        self._check_not_running()
+        self._machine = await self._config().launch(None)
+        return self
+
+    async def __aenter__(self: SelfMachine) -> SelfMachine:
+        """Launches it, unless it runs already."""
+        return self if self.is_running else await self.launch()
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Shuts it down. What the body raised counts more than an end that was not clean."""
+        try:
+            await self.shutdown()
+        except Error:
+            if error is None:
+                raise
+
+    async def cmd(
+        self,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        /,
+        *,
+        timeout: Optional[float] = None,
+        oob: bool = False,
+        fds: Sequence[int] = (),
+        **keywords: Any,
+    ) -> Any:
+        """Executes a QMP command and returns its value; see `ratite.Machine.cmd`. Any number may be under way at once."""
+        return result(command, await self.qmp(command, arguments, timeout=timeout, oob=oob, fds=fds, **keywords))
+
+    async def qmp(
+        self,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        /,
+        *,
+        timeout: Optional[float] = None,
+        oob: bool = False,
+        fds: Sequence[int] = (),
+        **keywords: Any,
+    ) -> Object:
+        """The same, but returns the whole reply, with ``return`` or ``error``."""
+        text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
+        return loads(await self._launched.send(command, text, oob, fds, timeout))
+
+    async def event_wait(
+        self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
+    ) -> Object:
+        """Takes the oldest event of any of these names, and waits for one; see `ratite.Machine.event_wait`."""
+        machine, events, end = self._launched, wanted(names, match), time.monotonic() + timeout
+        while True:
+            # Taken only here, in the loop's own thread: a cancelled wait takes no event along.
+            await machine.event_ready(events, max(0.0, end - time.monotonic()))
+            event = machine.try_event(events)
+            if event is not None:
+                return loads(event)
+
+    def listen(self, *names: str, match: Optional[Mapping[str, Any]] = None) -> Listener:
+        """A queue of its own, of such events from now on."""
+        return Listener(self._launched.listen(wanted(names, match)))
+
+    @property
+    def console(self) -> Console:
+        """The console, which is read from its first byte whether or not anybody looks."""
+        console = self._launched.console
+        if console is None:
+            raise Error("the machine has no console: it takes `console=True`")
+        return Console(console)
+
+    @property
+    def qtest(self) -> Qtest:
+        """The qtest session."""
+        qtest = self._launched.qtest
+        if qtest is None:
+            raise Error("the machine has no qtest session: it takes `qtest=True`")
+        return Qtest(qtest)
+
+    async def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
+        """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
+        if self._machine is None:
+            return None
+        return await self._machine.shutdown(self.grace if grace is None else grace)
+
+    async def kill(self) -> Optional[Exit]:
+        """Ends it by force, with everything that it has started."""
+        return None if self._machine is None else await self._machine.kill()
+
+    async def wait(self, timeout: float = NEVER) -> Exit:
+        """Waits until it ends by itself, and kills it once `timeout` is over."""
+        return await self._launched.wait(timeout)
+
+
+class Console:
+    """A console; see `ratite.Console`."""
+
+    def __init__(self, console: _core.Console) -> None:
+        self._console = console
+
+    async def expect(self, what: Pattern, timeout: float = 60.0) -> Match:
+        """Waits until `what` appears, and takes everything up to its end."""
+        (text, regex), end = pattern(what), time.monotonic() + timeout
+        while True:
+            found = await self._console.find(text, regex, max(0.0, end - time.monotonic()))
+            match = found.take()
+            if match is not None:
+                return match
+
+    async def read(self, timeout: float = 60.0) -> bytes:
+        """Takes what has arrived, and waits for the first byte. Empty at the end of the stream."""
+        end = time.monotonic() + timeout
+        while True:
+            await self._console.ready(max(0.0, end - time.monotonic()))
+            data = self._console.take()
+            if data or self._console.has_ended:
+                return data
+
+    def take(self) -> bytes:
+        """Takes what has arrived; does not wait."""
+        return self._console.take()
+
+    async def write(self, data: bytes) -> None:
+        """Types `data`. Once begun it is finished, even if it is cancelled."""
+        await self._console.write(data)
+
+    async def send_line(self, line: str) -> None:
+        """Types a line and Return."""
+        await self.write(line.encode() + b"\n")
+
+    def tail(self, size: int = 4096) -> bytes:
+        """At most the last `size` bytes, read or not."""
+        return self._console.tail(size)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the stream has ended."""
+        return self._console.has_ended
+
+    @property
+    def log_fault(self) -> Optional[str]:
+        """Why the log file is not written any more."""
+        return self._console.log_fault
+
+
+class Listener:
+    """A queue of events. Iterating waits for the next one, until the connection ends."""
+
+    def __init__(self, listener: _core.Listener) -> None:
+        self._listener = listener
+
+    async def next(
+        self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
+    ) -> Object:
+        """Takes the oldest event of these names, and waits for one."""
+        events, end = wanted(names, match), time.monotonic() + timeout
+        while True:
+            await self._listener.ready(events, max(0.0, end - time.monotonic()))
+            event = self._listener.try_next(events)
+            if event is not None:
+                return loads(event)
+
+    def take_all(self) -> List[Object]:
+        """Takes all events that are there."""
+        return [loads(event) for event in self._listener.take_all()]
+
+    async def __aiter__(self) -> AsyncIterator[Object]:
+        while True:
+            try:
+                yield await self.next(timeout=NEVER)
+            except Disconnected:
+                return
+
+    def __len__(self) -> int:
+        return len(self._listener)
+
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped because nobody read them."""
+        return self._listener.dropped
+
+
+class Qtest:
+    """The qtest protocol; see `ratite.Qtest`."""
+
+    def __init__(self, qtest: _core.Qtest) -> None:
+        self._qtest = qtest
+
+    async def command(self, command: str) -> str:
+        """What came behind ``OK``."""
+        return await self._qtest.command(command)
+
+    async def raw(self, command: str) -> str:
+        """The answer as it came, without the line end."""
+        return await self._qtest.raw(command)
+
+    @property
+    def irqs(self) -> Mapping[int, bool]:
+        """The levels of the interrupt lines that were intercepted and have changed."""
+        return self._qtest.irqs()
+
+    async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
+        """Waits until an interrupt line is at `level`."""
+        await self._qtest.wait_irq(number, level, timeout)

@@ -1,0 +1,51 @@
+//! The Rust half of the Python package `ratite`: the async API of ratite, one class for each of its types.
+//!
+//! What waits returns a [`pending::Pending`], which Python either blocks on or awaits; everything else is a plain call.
+//! No policy lives here, and no default: those are Python's, where users can read and override them.
+
+#![deny(unsafe_code)]
+
+mod client;
+mod config;
+mod console;
+mod errors;
+mod exit;
+mod listener;
+mod machine;
+mod pending;
+mod qtest;
+mod values;
+mod work_folder;
+
+use pyo3::prelude::*;
+
+/// The compiled half of ratite. Private: `ratite` is the interface.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::client::Server;
+    #[pymodule_export]
+    use super::config::Config;
+    #[pymodule_export]
+    use super::console::Console;
+    #[pymodule_export]
+    use super::console::Found;
+    #[pymodule_export]
+    use super::console::Match;
+    #[pymodule_export]
+    use super::exit::Exit;
+    #[pymodule_export]
+    use super::exit::ProcessExit;
+    #[pymodule_export]
+    use super::listener::Listener;
+    #[pymodule_export]
+    use super::machine::Machine;
+    #[pymodule_export]
+    use super::pending::Pending;
+    #[pymodule_export]
+    use super::qtest::Qtest;
+    #[pymodule_export]
+    use super::work_folder::WorkFolder;
+}
