@@ -1,26 +1,28 @@
 # Every way to run something in this repository. CI calls these targets and nothing else.
 
-.PHONY: help setup demo test check bench python docs soak
+.PHONY: help setup demo test check bench python compat docs soak
 
 help: ## Lists these targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile
 
-setup: ## Installs what this system lacks: QEMU, a C compiler, the Linux guest of the tests.
+setup: ## Installs what this system lacks: QEMU, a C compiler, Python, the Linux guest of the tests.
 	@scripts/setup
 
 demo: ## Runs a real guest in a real QEMU, and shows what ratite does with it.
-	@scripts/setup --no-linux-guest
+	@scripts/setup --demo
 	@cargo run --release --quiet --locked --package ratite-cli -- demo
 
-test: setup ## Runs every test: of files, of the protocol, of processes, of guests, of the documentation.
+test: setup ## Runs every test: of files, of the protocol, of processes, of guests, of the documentation, of Python.
 	@cargo build --workspace --bins --examples --tests --locked
 	@cargo test --workspace --locked --no-fail-fast
+	@scripts/python test
 
-check: ## Looks at format, lints, floors, licences and documentation; starts no machine.
+check: setup ## Looks at format, lints, floors, licences, types and documentation; starts no machine.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@cargo test --package ratite-tests --test tidy --test licences --locked
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@scripts/python check
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; fi
 
 soak: setup ## Runs 32 machines at once with faults for SECONDS (1200), and counts what is lost or left.
@@ -33,5 +35,10 @@ docs: ## Builds the API documentation into target/doc.
 bench: ## Not there yet.
 	@echo "make bench: the benchmarks are not written yet; they come in a later release" >&2; exit 1
 
-python: ## Not there yet.
-	@echo "make python: the Python package is not written yet; it comes in a later release" >&2; exit 1
+python: setup ## Builds the Python package, installs it below target/python, and tests it.
+	@cargo build --package ratite-tests --bins --locked
+	@scripts/python
+
+compat: setup ## Runs QEMU's own Python tests and scripts with QEMU's modules and with ratite's, side by side.
+	@scripts/python install
+	@scripts/compat --python target/python/venv/bin/python
