@@ -4,5 +4,7 @@
 pub mod fuzzing;
 pub mod linux_guest;
 pub mod orphans;
+pub mod polling;
 pub mod scenario;
 pub mod scripted_qmp;
+pub mod waits;

@@ -1,17 +1,15 @@
 //! The limits of `docs/guide/limits.md`: every call that waits ends at its limit, with a QEMU that is stopped, dead, silent
-//! or flooding; limits of zero and of for ever are limits too; and the page names every such call.
+//! or flooding; limits of zero and of for ever are limits too. `limits_page.rs` sees that the page names every such call,
+//! `limits_blocking.rs` to the calls without `async`.
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::fs::File;
 use std::future::pending;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddrV4;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -26,7 +24,7 @@ use ratite::Monitor;
 use ratite::Qtest;
 use ratite::ShutdownErrorKind;
 use ratite::Timeouts;
-use ratite::blocking;
+use ratite::WorkFolder;
 use ratite::qmp::Address;
 use ratite::qmp::Client;
 use ratite::qmp::Command;
@@ -38,66 +36,20 @@ use ratite::qmp::Socket;
 use ratite::qmp::within;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
-use ratite_tests::scenario::chain;
 use ratite_tests::scenario::play;
-use ratite_tests::scenario::play_blocking;
 use ratite_tests::scenario::send_signal;
+use ratite_tests::scenario::wait_until;
+use ratite_tests::waits::all_end;
+use ratite_tests::waits::every_wait;
 use rustix::net::AddressFamily;
 use rustix::net::SocketType;
 use rustix::net::bind;
 use rustix::net::listen;
 use rustix::net::socket;
 use rustix::process::Signal;
-use serde_json::Value;
-use tokio::task::JoinHandle;
 
 /// No time at all, the shortest there is, and one that is over soon.
 const SHORT: [Duration; 3] = [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(30)];
-
-/// Every wait on `machine`, each in a task of its own: what its error says, or nothing if it succeeded.
-fn every_wait(machine: &Arc<Machine>, limit: Duration) -> Vec<(&'static str, JoinHandle<Option<String>>)> {
-    macro_rules! waits {
-        ($machine:ident: $($name:literal => $wait:expr,)*) => {
-            vec![$(($name, {
-                let $machine = $machine.clone();
-                tokio::spawn(async move { $wait.await.err().map(|error| chain(&error)) })
-            })),*]
-        };
-    }
-    let other = || EventFilter::named("NEVER");
-    waits! { machine:
-        "Machine::cmd" => machine.cmd("stop", ()),
-        "Machine::cmd_as" => machine.cmd_as::<Value>("stop", ()),
-        "Machine::qmp" => machine.qmp(Command::new("stop").limit(limit)),
-        "Machine::send_fd" => machine.send_fd("null", File::open("/dev/null").unwrap()),
-        "Machine::event_wait" => machine.event_wait(other(), limit),
-        "Machine::events_wait" => machine.events_wait(&[other(), other()], limit),
-        "Machine::next_event" => machine.next_event(limit),
-        "Client::execute" => machine.client().unwrap().execute("stop", ()),
-        "Client::execute_as" => machine.client().unwrap().execute_as::<Value>("stop", ()),
-        "Client::execute_text" => machine.client().unwrap().execute_text("stop", ()),
-        "Client::send" => machine.client().unwrap().send(Command::new("stop")),
-        "Listener::next" => machine.listen(other()).unwrap().next(limit),
-        "Listener::next_matching" => machine.listen(other()).unwrap().next_matching(&other(), limit),
-        "Console::read" => machine.console().unwrap().read(limit),
-        "Console::read_at_most" => machine.console().unwrap().read_at_most(1, limit),
-        "Console::expect" => machine.console().unwrap().expect("never", limit),
-        "Console::write" => machine.console().unwrap().write(vec![b'x'; 8 << 20]),
-        "Qtest::command" => machine.qtest().unwrap().command("clock_step"),
-        "Qtest::raw" => machine.qtest().unwrap().raw("clock_step"),
-        "Qtest::wait_irq" => machine.qtest().unwrap().wait_irq(1, true, limit),
-    }
-}
-
-/// Each of them ends at once.
-async fn all_end(waits: Vec<(&'static str, JoinHandle<Option<String>>)>) -> Vec<(&'static str, String)> {
-    let mut said = Vec::new();
-    for (name, wait) in waits {
-        let outcome = within(AT_ONCE, name, wait).await.unwrap().unwrap();
-        said.push((name, outcome.unwrap_or_else(|| "it succeeded".into())));
-    }
-    said
-}
 
 /// Command, console and qtest limits of `limit`.
 fn limited(config: MachineConfig, limit: Duration) -> MachineConfig {
@@ -143,16 +95,38 @@ fn every_wait_without_a_limit_ends_with_qemu_and_at_once_when_it_is_dead() {
 
         send_signal(machine.pid(), Signal::KILL);
 
-        let alive = all_end(waits).await;
-        let dead = all_end(every_wait(&machine, Duration::MAX)).await;
-        for (name, words) in alive.into_iter().chain(dead) {
+        let mut said = all_end(waits).await;
+        // The longest there is, and the shortest: what is known is told at once.
+        for limit in SHORT.into_iter().chain([Duration::MAX]) {
+            said.extend(all_end(every_wait(&machine, limit)).await);
+        }
+        for (name, words) in said {
             // The end of a stream is no error for who reads what is there.
-            let is_read = matches!(name, "Console::read" | "Console::read_at_most");
+            let is_read = matches!(name, "Console::read" | "Console::read_at_most" | "Console::ready");
             assert_eq!(words == "it succeeded", is_read, "{name}: {words}");
             assert!(!words.contains("within"), "{name}: {words}");
         }
         assert_eq!(within(AT_ONCE, "exit", ended).await.unwrap().signal(), Some(9));
         within(AT_ONCE, "end of the connection", closed).await.unwrap();
+    });
+}
+
+#[test]
+fn every_wait_on_a_qemu_that_is_silent_ends_at_its_limit() {
+    play(async |stage| {
+        for limit in SHORT {
+            let config = stage.fake(&["never-answer=stop", "never-answer=getfd"]).qtest();
+            let config = config.console(ConsoleConfig::serial());
+            let machine = Arc::new(limited(config, limit).launch().await.unwrap());
+
+            let said = all_end(every_wait(&machine, limit)).await;
+
+            for (name, words) in said {
+                // The console and the clock of this one work.
+                let works = matches!(name, "Console::write" | "Qtest::command" | "Qtest::raw");
+                assert!(works || words.contains(&format!("within {limit:?}")), "{name}: {words}");
+            }
+        }
     });
 }
 
@@ -167,13 +141,17 @@ fn a_flood_prolongs_no_wait() {
         let other = EventFilter::named("NEVER");
 
         let start = Instant::now();
+        let command = machine.qmp(Command::new("fake-never").limit(limit)).await.unwrap_err();
         let event = machine.event_wait(other.clone(), limit).await.unwrap_err();
+        let any = machine.events_wait(&[other.clone(), other.clone()], limit).await.unwrap_err();
         let heard = listener.next_matching(&other, limit).await.unwrap_err();
         let text = console.expect("never", limit).await.unwrap_err();
         let took = start.elapsed();
 
         assert!(took < AT_ONCE, "{took:?}");
+        assert!(command.to_string().starts_with("no reply to `fake-never` within 200ms"), "{command}");
         assert!(event.to_string().starts_with("no event `NEVER` within 200ms"), "{event}");
+        assert!(any.to_string().contains("within 200ms"), "{any}");
         assert!(heard.to_string().starts_with("no event `NEVER` within 200ms"), "{heard}");
         assert!(text.to_string().starts_with("no `never` on the console within 200ms"), "{text}");
         within(AT_ONCE, "the stream", console.take_stream()).await.unwrap().unwrap();
@@ -261,14 +239,39 @@ fn a_launch_ends_at_its_limit_however_qemu_is_reached() {
                     let timeouts = Timeouts { connect: limit, ..Timeouts::default() };
                     let config = stage.fake(&[word]).monitor(monitor.clone()).timeouts(timeouts);
 
-                    let failed = within(AT_ONCE, "launch", config.launch()).await.unwrap().unwrap_err();
+                    let folder = WorkFolder::create(stage.base()).unwrap();
+                    let failed = within(AT_ONCE, "launch", config.launch()).await.unwrap();
+                    let there = within(AT_ONCE, "launch", config.launch_in(&folder)).await.unwrap();
 
-                    assert!(
-                        matches!(failed.kind(), LaunchErrorKind::TimedOut { limit: told } if *told == limit),
-                        "{monitor:?}, {word}, {limit:?}: {failed:?}"
-                    );
+                    for error in [failed, there].map(Result::unwrap_err) {
+                        assert!(
+                            matches!(error.kind(), LaunchErrorKind::TimedOut { limit: told } if *told == limit),
+                            "{monitor:?}, {word}, {limit:?}: {error:?}"
+                        );
+                    }
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn a_launch_without_a_limit_ends_with_qemu() {
+    play(async |stage| {
+        for word in ["silent", "nego-silent", "half-greeting"] {
+            let timeouts = Timeouts { connect: Duration::MAX, ..Timeouts::default() };
+            let pid = stage.path(word);
+            let written = format!("write-file={}", pid.display());
+            let config = stage.fake(&[word, &written]).timeouts(timeouts);
+            let launching = tokio::spawn(async move { config.launch().await.map(drop) });
+            wait_until("QEMU runs", PATIENCE, || fs::read_to_string(&pid).is_ok_and(|pid| !pid.is_empty()));
+            within(Duration::from_millis(100), "", pending::<()>()).await.unwrap_err();
+            assert!(!launching.is_finished(), "{word}");
+
+            send_signal(fs::read_to_string(&pid).unwrap().trim().parse().unwrap(), Signal::KILL);
+
+            let failed = within(AT_ONCE, "launch", launching).await.unwrap().unwrap().unwrap_err();
+            assert_eq!(failed.exit().and_then(ratite::ProcessExit::signal), Some(9), "{word}: {failed:?}");
         }
     });
 }
@@ -385,103 +388,23 @@ fn what_is_no_machines_has_the_limits_that_it_is_given() {
 }
 
 #[test]
-fn the_blocking_waits_for_an_end_have_limits() {
-    play_blocking(|stage| {
-        let machine = blocking::Machine::launch(&stage.fake(&[])).unwrap();
-        let client = machine.client().unwrap();
-        for limit in SHORT {
-            assert_eq!(machine.exited(limit), None);
-            assert_eq!(client.closed(limit).map(|end| end.to_string()), None);
-        }
-
-        send_signal(machine.pid(), Signal::KILL);
+fn a_flood_of_interrupts_prolongs_no_wait() {
+    play(async |_stage| {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let limit = Duration::from_millis(200);
+        let qtest = Qtest::over(Socket::try_from(ours).unwrap(), limit);
+        let flood =
+            std::thread::spawn(move || while peer.write_all(b"IRQ raise 1\nIRQ lower 1\n").is_ok() {});
 
         let start = Instant::now();
-        assert_eq!(machine.exited(Duration::MAX).and_then(ratite::ProcessExit::signal), Some(9));
-        assert!(client.closed(Duration::MAX).is_some());
+        let asked = qtest.command("clock_step").await.unwrap_err();
+        let irq = qtest.wait_irq(2, true, limit).await.unwrap_err();
+
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
-        assert_eq!(machine.wait(PATIENCE).unwrap().status.signal(), Some(9));
-    });
-}
-
-#[test]
-fn the_page_names_every_call_that_waits_and_no_other() {
-    let page = read("docs/guide/limits.md");
-    let named: BTreeSet<&str> = page.lines().flat_map(calls_of_row).collect();
-    let sources = ["crates/ratite/src", "crates/ratite-qmp/src"].map(|folder| functions(Path::new(folder)));
-    let functions: Vec<Function> = sources.into_iter().flatten().collect();
-    let twins: BTreeSet<String> = blocking_waits();
-
-    let exists = |name: &str| functions.iter().any(|function| function.name == name);
-    let gone: Vec<_> = named.iter().filter(|name| !exists(name)).collect();
-    assert!(gone.is_empty(), "docs/guide/limits.md names what is not there: {gone:?}");
-    let waits = functions.iter().filter(|function| function.waits).map(|function| &function.name);
-    let missing: BTreeSet<_> = waits.chain(&twins).filter(|name| !named.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "docs/guide/limits.md does not name: {missing:?}");
-    let idle = |name: &&&str| !functions.iter().any(|function| function.waits && function.name == **name);
-    let idle: Vec<_> = named.iter().filter(idle).collect();
-    assert!(idle.is_empty(), "docs/guide/limits.md names what does not wait: {idle:?}");
-    assert!(named.len() > 30 && twins.len() > 20, "{named:?} {twins:?}");
-}
-
-/// A public function: `Type::name`, or `name` alone.
-struct Function {
-    name: String,
-    waits: bool,
-}
-
-/// The calls in the first cell of a row that has a limit in its second.
-fn calls_of_row(line: &str) -> Vec<&str> {
-    let cells: Vec<&str> = line.split(" | ").collect();
-    match (cells.len(), line.strip_prefix("| `")) {
-        (4, Some(_)) => cells[0].split('`').skip(1).step_by(2).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// The public functions in the files of a folder, not in those of its folders.
-fn functions(folder: &Path) -> Vec<Function> {
-    let files = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let texts = files.filter(|file| file.is_file()).map(|file| fs::read_to_string(file).unwrap());
-    texts.flat_map(|text| functions_of(&text)).collect()
-}
-
-fn functions_of(text: &str) -> Vec<Function> {
-    let mut found = Vec::new();
-    let mut owner = String::new();
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("impl") {
-            let head = rest.rsplit(" for ").next().unwrap_or(rest).trim_start();
-            owner = head.chars().take_while(|c| c.is_alphanumeric()).collect();
+        for words in [asked.to_string(), irq.to_string()] {
+            assert!(words.ends_with("within 200ms"), "{words}");
         }
-        let indented = line.starts_with("    ");
-        let Some(rest) = line.trim_start().strip_prefix("pub ") else { continue };
-        let (is_async, rest) = rest.strip_prefix("async ").map_or((false, rest), |rest| (true, rest));
-        let Some(rest) = rest.strip_prefix("fn ") else { continue };
-        let name: String = rest.chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect();
-        found.push(Function {
-            name: if indented { format!("{owner}::{name}") } else { name },
-            waits: is_async || rest.contains("-> impl Future"),
-        });
-    }
-    found
-}
-
-/// What the blocking types say that they wait for.
-fn blocking_waits() -> BTreeSet<String> {
-    let files = fs::read_dir(root().join("crates/ratite/src/blocking")).unwrap();
-    let texts = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
-    let waits = |text: String| -> Vec<String> {
-        let parts = text.split(".wait(\"").skip(1);
-        parts.filter_map(|part| part.split('"').next().map(str::to_owned)).collect()
-    };
-    texts.flat_map(waits).collect()
-}
-
-fn read(file: &str) -> String {
-    fs::read_to_string(root().join(file)).unwrap()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+        drop(qtest);
+        tokio::task::spawn_blocking(|| flood.join().unwrap()).await.unwrap();
+    });
 }

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +76,9 @@ struct Request {
 /// The longest line that is taken from QEMU: a `read` of 32 MiB of memory, in hexadecimal digits.
 const LONGEST_LINE: u64 = 64 << 20;
 
+/// How many interrupt lines are remembered; a machine has a few hundred.
+const MOST_IRQS: usize = 64 << 10;
+
 impl Qtest {
     /// Speaks qtest over `socket`; each command waits at most `limit`.
     ///
@@ -86,8 +88,8 @@ impl Qtest {
         let (publish_irqs, irqs) = watch::channel(Irqs::new());
         let (publish_end, ended) = watch::channel(None);
         let (reader, writer) = tokio::io::split(socket);
-        let owner = Owner { inbox, waiting: VecDeque::new(), irqs: publish_irqs };
-        tokio::spawn(owner.run(BufReader::new(reader), writer, publish_end));
+        let outbox = Outbox { inbox, unsent: VecDeque::new() };
+        tokio::spawn(run(BufReader::new(reader), writer, outbox, publish_irqs, publish_end));
         Self { requests, irqs, ended, limit }
     }
 
@@ -164,75 +166,116 @@ fn check(command: &str) -> Result<(), QtestError> {
     Err(QtestError::Command { command: command.to_owned(), reason })
 }
 
-/// The owner of the stream.
-struct Owner {
+/// Owns the stream until it ends.
+async fn run(
+    reader: BufReader<ReadHalf<Socket>>,
+    writer: WriteHalf<Socket>,
+    mut outbox: Outbox,
+    irqs: watch::Sender<Irqs>,
+    publish_end: watch::Sender<Option<Arc<str>>>,
+) {
+    let (begin, begun) = mpsc::unbounded_channel();
+    let mut desk = Desk { begun, waiting: VecDeque::new(), irqs };
+    let reason = tokio::select! {
+        reason = outbox.write(writer, begin) => reason,
+        reason = desk.read(reader) => reason,
+    };
+    // Before those who wait are let go, so that they find it published.
+    publish_end.send_replace(Some(reason.into()));
+}
+
+/// What is to be written, in order.
+struct Outbox {
     inbox: mpsc::UnboundedReceiver<Request>,
+    unsent: VecDeque<Request>,
+}
+
+impl Outbox {
+    /// Writes one command after the other, each whole, and gives `begin` the place for the answer before its first byte.
+    ///
+    /// What was given up before it was begun is never sent, and not kept for a QEMU that may never read it. Ends with
+    /// the reason why nothing more is to be written.
+    async fn write(
+        &mut self,
+        mut writer: WriteHalf<Socket>,
+        begin: mpsc::UnboundedSender<oneshot::Sender<String>>,
+    ) -> String {
+        const CLOSED: &str = "it was closed on this side";
+        loop {
+            let next = match self.unsent.pop_front() {
+                Some(request) => Some(request),
+                None => self.inbox.recv().await,
+            };
+            let Some(Request { line, answer }) = next else { return CLOSED.into() };
+            if answer.is_closed() {
+                continue;
+            }
+            // If nobody reads any more, the connection is about to end, and the answer's sender with it.
+            let _ended = begin.send(answer);
+            let mut write = std::pin::pin!(writer.write_all(line.as_bytes()));
+            loop {
+                tokio::select! {
+                    outcome = &mut write => match outcome {
+                        Ok(()) => break,
+                        Err(error) => return error.to_string(),
+                    },
+                    request = self.inbox.recv() => match request {
+                        Some(request) => {
+                            self.unsent.retain(|unsent| !unsent.answer.is_closed());
+                            self.unsent.push_back(request);
+                        }
+                        None => return CLOSED.into(),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Who waits, and what is known.
+struct Desk {
+    begun: mpsc::UnboundedReceiver<oneshot::Sender<String>>,
     /// Whose answers are to come, in order; an abandoned one keeps its place.
     waiting: VecDeque<oneshot::Sender<String>>,
     irqs: watch::Sender<Irqs>,
 }
 
-impl Owner {
-    async fn run(
-        mut self,
-        reader: BufReader<ReadHalf<Socket>>,
-        writer: WriteHalf<Socket>,
-        publish_end: watch::Sender<Option<Arc<str>>>,
-    ) {
-        let (to_write, lines) = mpsc::unbounded_channel();
-        let reason = tokio::select! {
-            reason = write_lines(writer, lines) => reason,
-            reason = self.serve(reader, to_write) => reason,
-        };
-        // Before those who wait are let go, so that they find it published.
-        publish_end.send_replace(Some(reason.into()));
-    }
-
-    async fn serve(
-        &mut self,
-        mut reader: BufReader<ReadHalf<Socket>>,
-        to_write: mpsc::UnboundedSender<String>,
-    ) -> String {
+impl Desk {
+    /// Reads and routes lines; ends with the reason why no more can be read.
+    async fn read(&mut self, mut reader: BufReader<ReadHalf<Socket>>) -> String {
         let mut line = Vec::new();
         loop {
-            tokio::select! {
-                request = self.inbox.recv() => match request {
-                    Some(request) => self.take(request, &to_write),
-                    None => return "it was closed on this side".into(),
-                },
-                // Keeps what it has read in `line` when the other arm comes first.
-                outcome = read_line(&mut reader, &mut line) => {
-                    if let Err(reason) = outcome {
-                        return reason;
-                    }
-                    self.route(&String::from_utf8_lossy(&line));
-                    line.clear();
-                }
+            if let Err(reason) = read_line(&mut reader, &mut line).await {
+                return reason;
             }
+            // Whatever this line answers was begun before it came.
+            while let Ok(answer) = self.begun.try_recv() {
+                self.waiting.push_back(answer);
+            }
+            if let Err(reason) = self.route(&String::from_utf8_lossy(&line)) {
+                return reason;
+            }
+            line.clear();
         }
     }
 
-    fn take(&mut self, request: Request, to_write: &mpsc::UnboundedSender<String>) {
-        if request.answer.is_closed() {
-            return;
-        }
-        self.waiting.push_back(request.answer);
-        // If nobody writes any more, the connection is about to end, and the answer's sender with it.
-        let _ended = to_write.send(request.line);
-    }
-
-    fn route(&mut self, line: &str) {
+    fn route(&mut self, line: &str) -> Result<(), String> {
         let line = line.trim_end_matches(['\n', '\r']);
         if let Some((number, level)) = irq(line) {
             self.irqs.send_modify(|irqs| {
                 irqs.insert(number, level);
             });
-            return;
+            let too_many = self.irqs.borrow().len() > MOST_IRQS;
+            return match too_many {
+                true => Err(format!("QEMU spoke of over {MOST_IRQS} interrupt lines")),
+                false => Ok(()),
+            };
         }
         match self.waiting.pop_front() {
             Some(answer) => drop(answer.send(line.to_owned())),
             None => tracing::warn!(line, "dropped a qtest answer to nothing that was asked"),
         }
+        Ok(())
     }
 }
 
@@ -259,21 +302,11 @@ async fn read_line(reader: &mut BufReader<ReadHalf<Socket>>, line: &mut Vec<u8>)
         _ if line.len() as u64 >= LONGEST_LINE => {
             Err(format!("QEMU sent a line of over {LONGEST_LINE} bytes"))
         }
-        _ if count == 0 => Err("QEMU closed it".into()),
+        None => Err("QEMU closed it".into()),
+        _ if count == 0 => Err("QEMU closed it in the middle of a line".into()),
         // More is to come, or the end.
         _ => Box::pin(read_line(reader, line)).await,
     }
-}
-
-/// Writes what is asked for; ends only with an error.
-async fn write_lines(mut writer: WriteHalf<Socket>, mut lines: mpsc::UnboundedReceiver<String>) -> String {
-    while let Some(line) = lines.recv().await {
-        let outcome: io::Result<()> = writer.write_all(line.as_bytes()).await;
-        if let Err(error) = outcome {
-            return error.to_string();
-        }
-    }
-    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use super::Shared;
+use crate::console::Shared;
 
 /// Where the stream goes when somebody wants it for himself.
 pub(super) type Takeover = oneshot::Sender<io::Result<StdUnixStream>>;

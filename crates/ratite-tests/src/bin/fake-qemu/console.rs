@@ -24,6 +24,9 @@ pub(crate) struct Console {
     deadline: Instant,
 }
 
+/// How much is queued at once of what is written.
+const PIECE: usize = 256 << 10;
+
 /// A running `console-flood`.
 #[derive(Debug)]
 struct Flood {
@@ -50,8 +53,9 @@ impl Console {
 
     /// Writes, and waits until the other side has taken it. What is written to nobody is lost.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if let Some(line) = &mut self.port.line {
-            line.send(bytes);
+        let Some(line) = &mut self.port.line else { return };
+        for piece in bytes.chunks(PIECE) {
+            line.send(piece);
             line.drain(self.deadline);
         }
     }
@@ -65,7 +69,7 @@ impl Console {
         let Some(mut flood) = self.flood.take() else {
             return;
         };
-        let count = (flood.total - flood.written).min(16 << 10);
+        let count = (flood.total - flood.written).min(64 << 10);
         self.write(&filler(flood.written, count));
         flood.written += count;
         self.flood = (flood.written < flood.total).then_some(flood);
@@ -111,8 +115,13 @@ pub(crate) fn endless(number: u64) -> u64 {
 
 /// `count` bytes of the endless filler text, from `offset` on: lines of 63 equal letters, `a` to `z` in turn.
 pub(crate) fn filler(offset: u64, count: u64) -> Vec<u8> {
-    let letters: Vec<u8> = (b'a'..=b'z').collect();
-    (offset..offset + count)
-        .map(|at| if at % 64 == 63 { b'\n' } else { letters[(at / 64 % 26) as usize] })
-        .collect()
+    let lines = (b'a'..=b'z').map(|letter| [[letter; 63].as_slice(), b"\n"].concat());
+    let period: Vec<u8> = lines.flatten().collect();
+    let skip = usize::try_from(offset % period.len() as u64).unwrap_or_default();
+    let end = skip + usize::try_from(count).unwrap_or_default();
+    // Whole periods at once: byte by byte, a gibibyte takes a debug build a quarter of a minute.
+    let mut bytes = period.repeat(end.div_ceil(period.len()));
+    bytes.truncate(end);
+    bytes.drain(..skip);
+    bytes
 }
