@@ -39,6 +39,6 @@ python: setup ## Builds the Python package, installs it below target/python, and
 	@cargo build --package ratite-tests --bins --locked
 	@scripts/python
 
-compat: setup ## Runs QEMU's own Python tests and scripts with QEMU's modules and with ratite's, side by side.
+compat: setup ## Runs QEMU's own Python tests with QEMU's modules and with ratite's, side by side; OPTIONS.
 	@scripts/python install
-	@scripts/compat --python target/python/venv/bin/python
+	@scripts/compat --python target/python/venv/bin/python $(OPTIONS)

@@ -22,16 +22,15 @@ use crate::listener;
 use crate::listener::Listener;
 use crate::listener::Wanted;
 use crate::pending::Pending;
-use crate::values::Home;
+use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
 
 /// A QMP session.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Client {
-    inner: qmp::Client,
+    inner: Owned<qmp::Client>,
     events: Py<Listener>,
-    home: Home,
 }
 
 /// A session under way, with the listener that was armed before it began.
@@ -41,7 +40,7 @@ impl Client {
     /// What Python gets of a session.
     pub(crate) fn give(py: Python<'_>, (inner, events): Session) -> PyResult<Py<PyAny>> {
         let events = Py::new(py, Listener::new(events))?;
-        Ok(Py::new(py, Self { inner, events, home: Home::here() })?.into_any())
+        Ok(Py::new(py, Self { inner: Owned::new(inner), events })?.into_any())
     }
 }
 
@@ -125,8 +124,8 @@ impl Client {
         fds: Vec<RawFd>,
         seconds: Option<f64>,
     ) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (client, command) = (self.inner.clone(), command(py, name, arguments, oob, fds, seconds)?);
+        let (client, command) =
+            (self.inner.get(py)?.clone(), command(py, name, arguments, oob, fds, seconds)?);
         Ok(Pending::new(async move { client.send(command).await }, |py, answer| reply(py, &answer)))
     }
 
@@ -138,46 +137,43 @@ impl Client {
 
     /// A further queue, of the events that are wanted from now on.
     fn listen(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Listener> {
-        self.home.check(py)?;
-        Ok(Listener::new(self.inner.listen(listener::filter(py, wanted)?)))
+        Ok(Listener::new(self.inner.get(py)?.listen(listener::filter(py, wanted)?)))
     }
 
     /// The peer's greeting as JSON text.
     #[getter]
-    fn greeting(&self) -> Option<String> {
-        self.inner.greeting().map(|greeting| greeting.text().to_owned())
+    fn greeting(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.inner.get(py)?.greeting().map(|greeting| greeting.text().to_owned()))
     }
 
     /// What was negotiated.
     #[getter]
-    fn capabilities(&self) -> Vec<String> {
-        self.inner.capabilities().to_vec()
+    fn capabilities(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.inner.get(py)?.capabilities().to_vec())
     }
 
     /// Bounds each command that says nothing else.
-    fn set_command_limit(&self, seconds: f64) -> PyResult<()> {
-        self.inner.set_command_limit(limit(seconds)?);
+    fn set_command_limit(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        self.inner.get(py)?.set_command_limit(limit(seconds)?);
         Ok(())
     }
 
     /// Why the session has ended; `None` while it goes on.
     #[getter]
-    fn ended(&self) -> Option<String> {
-        self.inner.ended().map(|why| why.to_string())
+    fn ended(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.inner.get(py)?.ended().map(|why| why.to_string()))
     }
 
     /// Waits until the session has ended; why.
     fn closed(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let closed = self.inner.closed();
+        let closed = self.inner.get(py)?.closed();
         let closed = async move { Ok::<_, std::convert::Infallible>(closed.await.to_string()) };
         Ok(Pending::new(closed, |py, why| Ok(why.into_pyobject(py)?.into_any().unbind())))
     }
 
     /// Ends the session; commands that wait fail.
     fn close(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let client = self.inner.clone();
+        let client = self.inner.get(py)?.clone();
         let close = async move {
             client.close().await;
             Ok::<_, std::convert::Infallible>(())
@@ -204,16 +200,14 @@ impl Raise for Fault {
 /// A socket that waits for a QMP peer.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Server {
-    inner: Mutex<Option<Arc<qmp::Server>>>,
-    home: Home,
+    inner: Owned<Mutex<Option<Arc<qmp::Server>>>>,
 }
 
 impl Server {
     /// # Errors
     /// `ValueError` for one that was closed.
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Arc<qmp::Server>> {
-        self.home.check(py)?;
-        let server = self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let server = self.inner.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).clone();
         server.ok_or_else(|| pyo3::exceptions::PyValueError::new_err("the server was closed"))
     }
 }
@@ -225,7 +219,7 @@ impl Server {
     fn bind(py: Python<'_>, at: &str) -> PyResult<Pending> {
         let address = address(py, at)?;
         Ok(Pending::new(async move { qmp::Server::bind(&address).await }, |py, server| {
-            let server = Self { inner: Mutex::new(Some(Arc::new(server))), home: Home::here() };
+            let server = Self { inner: Owned::new(Mutex::new(Some(Arc::new(server)))) };
             Ok(Py::new(py, server)?.into_any())
         }))
     }
@@ -257,7 +251,8 @@ impl Server {
     }
 
     /// Stops listening, and removes the socket's file.
-    fn close(&self) {
-        drop(self.inner.lock().unwrap_or_else(PoisonError::into_inner).take());
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        drop(self.inner.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use ratite::Timeouts;
 use ratite::qmp::Direction;
 use ratite::qmp::Transcript;
 
+use crate::gate;
 use crate::machine::Machine;
 use crate::pending::Pending;
 use crate::values::duplicate;
@@ -180,6 +181,7 @@ impl Config {
                 Direction::Sent => "sent",
                 Direction::Received => "received",
             };
+            let Some(_inside) = gate::enter() else { return };
             let _called = Python::try_attach(|py| {
                 if let Err(error) = subscriber.call1(py, (direction, entry.text)) {
                     error.write_unraisable(py, Some(subscriber.bind(py)));
@@ -190,12 +192,12 @@ impl Config {
     }
 
     /// Starts the machine, in a folder of its own or one that was made ahead.
-    fn launch(&self, folder: Option<&WorkFolder>) -> PyResult<Pending> {
+    fn launch(&self, py: Python<'_>, folder: Option<&WorkFolder>) -> PyResult<Pending> {
         let config = self
             .inner
             .clone()
             .ok_or_else(|| PyRuntimeError::new_err("the configuration is being changed"))?;
-        let folder = folder.map(WorkFolder::get).transpose()?;
+        let folder = folder.map(|folder| folder.get(py)).transpose()?;
         let launched = async move {
             match folder {
                 Some(folder) => config.launch_in(&folder).await,

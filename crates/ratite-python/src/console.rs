@@ -1,13 +1,17 @@
 //! A console that is read in the background.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::IntoRawFd;
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -21,20 +25,19 @@ use tokio::io::AsyncWriteExt;
 use crate::errors::Raise;
 use crate::errors::raise;
 use crate::pending::Pending;
-use crate::values::Home;
+use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
 
 /// A console that is read in the background.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Console {
-    inner: ratite::Console,
-    home: Home,
+    inner: Owned<ratite::Console>,
 }
 
 impl Console {
     pub(crate) fn new(inner: ratite::Console) -> Self {
-        Self { inner, home: Home::here() }
+        Self { inner: Owned::new(inner) }
     }
 }
 
@@ -66,76 +69,81 @@ impl Console {
 
     /// Takes what has arrived, at most `size` bytes, waiting for the first. Empty at the end of the stream.
     fn read(&self, py: Python<'_>, size: usize, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (console, limit) = (self.inner.clone(), limit(seconds)?);
+        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
         let read = async move { console.read_at_most(size, limit).await };
         Ok(Pending::new(read, |py, read| bytes(py, &read)))
     }
 
-    /// Takes what has arrived.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.inner.take().map(|taken| PyBytes::new(py, &taken)).map_err(|error| error.raise(py))
+    /// Takes what has arrived, at most `size` bytes.
+    #[pyo3(signature = (size=usize::MAX))]
+    fn take<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let console = self.inner.get(py)?;
+        let runtime = ratite::background().map_err(|error| error.raise(py))?;
+        let _within = runtime.enter();
+        let read = pin!(console.read_at_most(size, Duration::MAX));
+        match read.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(taken) => Ok(PyBytes::new(py, &taken.map_err(|error| error.raise(py))?)),
+            Poll::Pending => Ok(PyBytes::new(py, b"")),
+        }
     }
 
     /// Waits until there is something to take, or the stream has ended.
     fn ready(&self, py: Python<'_>, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (console, limit) = (self.inner.clone(), limit(seconds)?);
+        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
         Ok(Pending::new(async move { console.ready(limit).await }, |py, ()| Ok(py.None())))
     }
 
     /// Waits for a text or a regular expression, and takes nothing yet: see `Found.take`.
     fn find(&self, py: Python<'_>, text: &str, regex: bool, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (console, pattern, limit) = (self.inner.clone(), pattern(py, text, regex)?, limit(seconds)?);
+        let (console, pattern, limit) =
+            (self.inner.get(py)?.clone(), pattern(py, text, regex)?, limit(seconds)?);
         let found = async move { console.find(pattern, limit).await };
         Ok(Pending::new(found, |py, found| {
-            let found = Found { found: Mutex::new(Some(found)) };
+            let found = Found { found: Owned::new(Mutex::new(Some(found))) };
             Ok(Py::new(py, found)?.into_any())
         }))
     }
 
     /// Writes all of `data`.
     fn write(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let console = self.inner.clone();
+        let console = self.inner.get(py)?.clone();
         Ok(Pending::new(async move { console.write(data).await }, |py, ()| Ok(py.None())))
     }
 
     /// At most the last `size` bytes, read or not.
-    fn tail<'py>(&self, py: Python<'py>, size: usize) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.inner.tail(size).bytes)
+    fn tail<'py>(&self, py: Python<'py>, size: usize) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.inner.get(py)?.tail(size).bytes))
     }
 
     /// How many bytes have come so far.
     #[getter]
-    fn bytes_seen(&self) -> u64 {
-        self.inner.bytes_seen()
+    fn bytes_seen(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inner.get(py)?.bytes_seen())
     }
 
     /// Whether the stream has ended.
     #[getter]
-    fn has_ended(&self) -> bool {
-        self.inner.has_ended()
+    fn has_ended(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.inner.get(py)?.has_ended())
     }
 
     /// Why the log file is not written any more.
     #[getter]
-    fn log_fault(&self) -> Option<String> {
-        self.inner.log_fault()
+    fn log_fault(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.inner.get(py)?.log_fault())
     }
 
     /// The number of a new socket, the caller's own, on which all that this console brings can be read and to which can be
     /// written. If nobody reads it, the console is read all the same; what does not fit is dropped.
     fn socket(&self, py: Python<'_>) -> PyResult<RawFd> {
-        self.home.check(py)?;
+        let console = self.inner.get(py)?.clone();
         let relay = || -> io::Result<RawFd> {
             let (theirs, ours) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             let runtime = ratite::background()?;
             let _within = runtime.enter();
             let ours = tokio::net::UnixStream::from_std(ours)?;
-            runtime.spawn(relay(self.inner.clone(), ours));
+            runtime.spawn(relay(console, ours));
             Ok(theirs.into_raw_fd())
         };
         relay().map_err(|error| error.raise(py))
@@ -145,18 +153,21 @@ impl Console {
 /// Carries bytes both ways until either end is over.
 async fn relay(console: ratite::Console, socket: tokio::net::UnixStream) {
     let (mut reader, mut writer) = socket.into_split();
-    let out = async {
+    let output = &console;
+    let out = async move {
         loop {
-            match console.read(Duration::MAX).await {
-                Ok(bytes) if bytes.is_empty() => return,
+            match output.read(Duration::MAX).await {
+                Ok(bytes) if bytes.is_empty() => break,
                 Ok(bytes) if writer.write_all(&bytes).await.is_ok() => {}
                 Err(ConsoleError::Lagged { dropped }) => {
                     tracing::warn!(dropped, "a console's socket was read too slowly");
                 }
                 // Its reader is gone.
-                _ => return,
+                _ => break,
             }
         }
+        // Tells the reader that nothing more comes; it may still write.
+        drop(writer);
     };
     let input = async {
         let mut block = vec![0; 16 << 10];
@@ -174,55 +185,83 @@ async fn relay(console: ratite::Console, socket: tokio::net::UnixStream) {
 /// A match that was found and not taken.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Found {
-    found: Mutex<Option<ratite::Found>>,
+    found: Owned<Mutex<Option<ratite::Found>>>,
 }
 
 #[pymethods]
 impl Found {
     /// Takes it; `None` if somebody has read the console meanwhile, or it was taken.
-    fn take(&self) -> Option<Match> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
-        found?.take().map(Match)
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Match>> {
+        let found = self.found.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(found.and_then(ratite::Found::take).map(Match::from))
     }
 }
 
 /// What `expect` found.
-#[pyclass(frozen, module = "ratite")]
-pub(crate) struct Match(ratite::Match);
+#[pyclass(frozen, eq, hash, module = "ratite")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Match {
+    before: Vec<u8>,
+    matched: Vec<u8>,
+    groups: Vec<Option<Vec<u8>>>,
+    dropped: u64,
+}
+
+impl From<ratite::Match> for Match {
+    fn from(found: ratite::Match) -> Self {
+        Self { before: found.before, matched: found.matched, groups: found.groups, dropped: found.dropped }
+    }
+}
+
+impl Match {
+    fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.matched)
+    }
+}
 
 #[pymethods]
 impl Match {
+    #[new]
+    fn new(before: Vec<u8>, matched: Vec<u8>, groups: Vec<Option<Vec<u8>>>, dropped: u64) -> Self {
+        Self { before, matched, groups, dropped }
+    }
+
     /// What came before the match, since the last read.
     #[getter]
     fn before(&self) -> &[u8] {
-        &self.0.before
+        &self.before
     }
 
     /// What matched.
     #[getter]
     fn matched(&self) -> &[u8] {
-        &self.0.matched
+        &self.matched
     }
 
     /// What the pattern's groups hold; `None` for one that took no part.
     #[getter]
-    fn groups(&self, py: Python<'_>) -> Vec<Option<Py<PyBytes>>> {
-        let group = |group: &Vec<u8>| PyBytes::new(py, group).unbind();
-        self.0.groups.iter().map(|held| held.as_ref().map(group)).collect()
+    fn groups(&self) -> Vec<Option<&[u8]>> {
+        self.groups.iter().map(Option::as_deref).collect()
     }
 
     /// How many bytes before `before` were dropped, because nobody read them in time.
     #[getter]
     fn dropped(&self) -> u64 {
-        self.0.dropped
+        self.dropped
     }
 
     /// What matched, as text.
-    fn __str__(&self) -> String {
-        self.0.text()
+    fn __str__(&self) -> Cow<'_, str> {
+        self.text()
     }
 
-    fn __repr__(&self) -> OsString {
-        format!("<Match {:?}>", self.0.text()).into()
+    fn __repr__(&self) -> String {
+        format!("<Match {:?}>", self.text())
+    }
+
+    /// For pickle.
+    #[expect(clippy::type_complexity, reason = "the arguments of `new`")]
+    fn __getnewargs__(&self) -> (&[u8], &[u8], Vec<Option<&[u8]>>, u64) {
+        (&self.before, &self.matched, self.groups(), self.dropped)
     }
 }

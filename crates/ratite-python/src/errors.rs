@@ -20,6 +20,7 @@ use ratite::qmp;
 use ratite::qmp::Disconnect;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::ListenError;
+use ratite::qmp::Malformed;
 use ratite::qmp::TimedOut;
 
 use crate::exit;
@@ -60,7 +61,7 @@ fn bytes<'py>(py: Python<'py>, name: &'static str, tail: &Tail) -> PyResult<Fiel
 }
 
 fn process_exit<'py>(py: Python<'py>, status: Option<ProcessExit>) -> PyResult<Field<'py>> {
-    field(py, "exit", status.map(exit::ProcessExit))
+    field(py, "exit", status.map(exit::ProcessExit::from))
 }
 
 /// An error with its causes, on one line.
@@ -163,7 +164,7 @@ impl Raise for ShutdownError {
             ShutdownErrorKind::Unkillable { .. } => "unkillable",
             _ => "other",
         };
-        let exit = self.exit().cloned().map(exit::Exit);
+        let exit = self.exit().cloned().map(exit::Exit::from);
         raise(py, "ShutdownError", self.to_string(), [field(py, "kind", kind), field(py, "exit", exit)])
     }
 }
@@ -209,7 +210,17 @@ impl Raise for ExecuteError {
             ),
             Self::TimedOut(error) => error.raise(py),
             Self::Disconnected { source, .. } => disconnected(py, message, &source),
-            Self::Malformed { .. } | Self::Unattributed { .. } => raise(py, "ProtocolError", message, []),
+            Self::Malformed { .. } => raise(py, "ProtocolError", message, []),
+            Self::Unattributed { source, .. } => raise(
+                py,
+                "ProtocolError",
+                message,
+                [
+                    field(py, "kind", "unattributed"),
+                    field(py, "error_class", source.class),
+                    field(py, "desc", source.desc),
+                ],
+            ),
             Self::Arguments { .. } => raise(py, "ArgumentsError", message, []),
             _ => raise(py, "Error", message, []),
         }
@@ -218,8 +229,29 @@ impl Raise for ExecuteError {
 
 fn disconnected(py: Python<'_>, message: String, why: &Disconnect) -> PyErr {
     match why {
-        Disconnect::Malformed(_) => raise(py, "ProtocolError", message, []),
+        Disconnect::Malformed(malformed) => {
+            let (kind, excerpt) = malformation(malformed);
+            raise(py, "ProtocolError", message, [field(py, "kind", kind), field(py, "excerpt", excerpt)])
+        }
+        Disconnect::Io { source, .. } => {
+            raise(py, "Disconnected", message, [field(py, "errno", source.raw_os_error())])
+        }
         _ => raise(py, "Disconnected", message, []),
+    }
+}
+
+/// What is wrong with what the peer sent, and the beginning of it.
+fn malformation(malformed: &Malformed) -> (&'static str, &str) {
+    match malformed {
+        Malformed::NotUtf8 { excerpt, .. } => ("not-utf8", excerpt),
+        Malformed::NotJson { excerpt, .. } => ("not-json", excerpt),
+        Malformed::NotAnObject { excerpt } => ("not-an-object", excerpt),
+        Malformed::UnexpectedShape { excerpt, .. } | Malformed::UnexpectedType { excerpt, .. } => {
+            ("not-qmp", excerpt)
+        }
+        Malformed::TooLong { .. } => ("too-long", ""),
+        Malformed::TooDeep { .. } => ("too-deep", ""),
+        Malformed::Truncated { excerpt } => ("truncated", excerpt),
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod console;
 mod errors;
 mod exit;
+mod gate;
 mod listener;
 mod machine;
 mod pending;
@@ -22,6 +23,8 @@ use pyo3::prelude::*;
 /// The compiled half of ratite. Private: `ratite` is the interface.
 #[pymodule]
 mod _core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
@@ -48,4 +51,9 @@ mod _core {
     use super::qtest::Qtest;
     #[pymodule_export]
     use super::work_folder::WorkFolder;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::gate::close_at_exit(module.py())
+    }
 }

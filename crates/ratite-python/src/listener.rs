@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::errors::Raise;
 use crate::errors::raise;
 use crate::pending::Pending;
-use crate::values::Home;
+use crate::values::Owned;
 use crate::values::limit;
 
 /// What is wanted of an event, one alternative each: its name if not any, and JSON text that it has to contain.
@@ -20,13 +20,12 @@ pub(crate) type Wanted = Vec<(Option<String>, Option<String>)>;
 /// A queue of events, each as its JSON text.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Listener {
-    inner: Arc<qmp::Listener>,
-    home: Home,
+    inner: Owned<Arc<qmp::Listener>>,
 }
 
 impl Listener {
     pub(crate) fn new(inner: qmp::Listener) -> Self {
-        Self { inner: Arc::new(inner), home: Home::here() }
+        Self { inner: Owned::new(Arc::new(inner)) }
     }
 }
 
@@ -56,38 +55,37 @@ pub(crate) fn text(py: Python<'_>, event: &Event) -> PyResult<Py<PyAny>> {
 impl Listener {
     /// Takes the oldest event that is wanted; others stay.
     fn next(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (inner, wanted, limit) = (Arc::clone(&self.inner), filter(py, wanted)?, limit(seconds)?);
+        let (inner, wanted, limit) = (Arc::clone(self.inner.get(py)?), filter(py, wanted)?, limit(seconds)?);
         let next = async move { inner.next_matching(&wanted, limit).await };
         Ok(Pending::new(next, |py, event| text(py, &event)))
     }
 
     /// Waits until `try_next` has something to take.
     fn ready(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (inner, wanted, limit) = (Arc::clone(&self.inner), filter(py, wanted)?, limit(seconds)?);
+        let (inner, wanted, limit) = (Arc::clone(self.inner.get(py)?), filter(py, wanted)?, limit(seconds)?);
         let ready = async move { inner.ready(&wanted, limit).await };
         Ok(Pending::new(ready, |py, ()| Ok(py.None())))
     }
 
     /// Takes the oldest event that is wanted, if there is one.
     fn try_next(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Option<String>> {
-        let event = self.inner.try_next_matching(&filter(py, wanted)?).map_err(|error| error.raise(py))?;
+        let event =
+            self.inner.get(py)?.try_next_matching(&filter(py, wanted)?).map_err(|error| error.raise(py))?;
         Ok(event.map(|event| event.text().to_owned()))
     }
 
     /// Takes all events that are there.
-    fn take_all(&self) -> Vec<String> {
-        self.inner.take_all().iter().map(|event| event.text().to_owned()).collect()
+    fn take_all(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.inner.get(py)?.take_all().iter().map(|event| event.text().to_owned()).collect())
     }
 
     /// How many events were dropped because nobody read them.
     #[getter]
-    fn dropped(&self) -> u64 {
-        self.inner.dropped()
+    fn dropped(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inner.get(py)?.dropped())
     }
 
-    fn __len__(&self) -> usize {
-        self.inner.len()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.inner.get(py)?.len())
     }
 }

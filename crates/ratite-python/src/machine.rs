@@ -23,25 +23,28 @@ use crate::listener::Listener;
 use crate::listener::Wanted;
 use crate::pending::Pending;
 use crate::qtest::Qtest;
-use crate::values::Home;
+use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
 
 /// A machine that runs, or ran. The last reference that goes ends it by force.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Machine {
-    inner: Arc<ratite::Machine>,
-    home: Home,
+    inner: Owned<Arc<ratite::Machine>>,
 }
 
 impl Machine {
     pub(crate) fn new(inner: ratite::Machine) -> Self {
-        Self { inner: Arc::new(inner), home: Home::here() }
+        Self { inner: Owned::new(Arc::new(inner)) }
+    }
+
+    fn share(&self, py: Python<'_>) -> PyResult<Arc<ratite::Machine>> {
+        self.inner.get(py).map(Arc::clone)
     }
 }
 
 fn exit(py: Python<'_>, exit: ratite::Exit) -> PyResult<Py<PyAny>> {
-    Ok(Py::new(py, Exit(exit))?.into_any())
+    Ok(Py::new(py, Exit::from(exit))?.into_any())
 }
 
 #[pymethods]
@@ -57,69 +60,66 @@ impl Machine {
         fds: Vec<RawFd>,
         seconds: Option<f64>,
     ) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (machine, command) =
-            (Arc::clone(&self.inner), client::command(py, name, arguments, oob, fds, seconds)?);
+        let (machine, command) = (self.share(py)?, client::command(py, name, arguments, oob, fds, seconds)?);
         Ok(Pending::new(async move { machine.qmp(command).await }, |py, reply| client::reply(py, &reply)))
     }
 
     /// Takes the oldest event that is wanted; others stay.
     fn next_event(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (machine, wanted, limit) =
-            (Arc::clone(&self.inner), listener::filter(py, wanted)?, limit(seconds)?);
+        let (machine, wanted, limit) = (self.share(py)?, listener::filter(py, wanted)?, limit(seconds)?);
         let next = async move { machine.event_wait(wanted, limit).await };
         Ok(Pending::new(next, |py, event| listener::text(py, &event)))
     }
 
     /// Waits until `try_event` has something to take.
     fn event_ready(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (machine, wanted, limit) = (Arc::clone(&self.inner), listener::filter(py, wanted)?, limit(seconds)?);
+        let (machine, wanted, limit) = (self.share(py)?, listener::filter(py, wanted)?, limit(seconds)?);
         let ready = async move { machine.event_ready(&wanted, limit).await };
         Ok(Pending::new(ready, |py, ()| Ok(py.None())))
     }
 
     /// Takes the oldest event that is wanted, if there is one; others stay.
     fn try_event(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Option<String>> {
-        let event = self.inner.try_event(&listener::filter(py, wanted)?).map_err(|error| error.raise(py))?;
+        let event =
+            self.inner.get(py)?.try_event(&listener::filter(py, wanted)?).map_err(|error| error.raise(py))?;
         Ok(event.map(|event| event.text().to_owned()))
     }
 
     /// Takes all events that are there, as JSON texts.
-    fn take_events(&self) -> Vec<String> {
-        self.inner.take_events().iter().map(|event| event.text().to_owned()).collect()
+    fn take_events(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.inner.get(py)?.take_events().iter().map(|event| event.text().to_owned()).collect())
     }
 
     /// How many events were dropped because nobody read them.
     #[getter]
-    fn dropped_events(&self) -> u64 {
-        self.inner.dropped_events()
+    fn dropped_events(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.inner.get(py)?.dropped_events())
     }
 
     /// A further queue, of the events that are wanted from now on.
     fn listen(&self, py: Python<'_>, wanted: Wanted) -> PyResult<Listener> {
-        self.home.check(py)?;
-        let listener = self.inner.listen(listener::filter(py, wanted)?).map_err(|error| error.raise(py))?;
+        let listener =
+            self.inner.get(py)?.listen(listener::filter(py, wanted)?).map_err(|error| error.raise(py))?;
         Ok(Listener::new(listener))
     }
 
     /// The console, if there is one.
     #[getter]
-    fn console(&self) -> Option<Console> {
-        self.inner.console().cloned().map(Console::new)
+    fn console(&self, py: Python<'_>) -> PyResult<Option<Console>> {
+        Ok(self.inner.get(py)?.console().cloned().map(Console::new))
     }
 
     /// The qtest session, if there is one.
     #[getter]
-    fn qtest(&self) -> Option<Qtest> {
-        self.inner.qtest().cloned().map(Qtest::new)
+    fn qtest(&self, py: Python<'_>) -> PyResult<Option<Qtest>> {
+        Ok(self.inner.get(py)?.qtest().cloned().map(Qtest::new))
     }
 
     /// QEMU's greeting as JSON text, if there is a monitor.
     #[getter]
-    fn greeting(&self) -> Option<String> {
-        self.inner.client().ok()?.greeting().map(|greeting| greeting.text().to_owned())
+    fn greeting(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let client = self.inner.get(py)?.client().ok();
+        Ok(client.and_then(|client| client.greeting().map(|greeting| greeting.text().to_owned())))
     }
 
     /// Begins a QMP session over a copy of the connected socket `fd`; the end of the process ends the wait.
@@ -131,14 +131,13 @@ impl Machine {
         connect: f64,
         command: f64,
     ) -> PyResult<Pending> {
-        self.home.check(py)?;
         let (fd, (options, events)) = (duplicate(fd)?, client::options(negotiate, connect, command)?);
         let session = async move {
             let socket = Socket::try_from(fd).map_err(client::Fault::System)?;
             let client = qmp::Client::over(socket, options).await.map_err(client::Fault::Qmp)?;
             Ok::<_, client::Fault>((client, events))
         };
-        Ok(Pending::new(self.unless_it_ends(session), Client::give))
+        Ok(Pending::new(unless_it_ends(self.share(py)?, session), Client::give))
     }
 
     /// Waits at `server` for this machine's QEMU and begins a QMP session; the end of the process ends the wait.
@@ -150,9 +149,8 @@ impl Machine {
         connect: f64,
         command: f64,
     ) -> PyResult<Pending> {
-        self.home.check(py)?;
         let (server, (options, events)) = (server.get(py)?, client::options(negotiate, connect, command)?);
-        let machine = Arc::clone(&self.inner);
+        let machine = self.share(py)?;
         let session = async move {
             let ours = |peer: Option<PeerCredentials>| {
                 let pid = peer.and_then(|peer| peer.pid).and_then(|pid| u32::try_from(pid).ok());
@@ -161,81 +159,78 @@ impl Machine {
             let client = qmp::Client::accept(&server, ours, options).await.map_err(client::Fault::Qmp)?;
             Ok::<_, client::Fault>((client, events))
         };
-        Ok(Pending::new(self.unless_it_ends(session), Client::give))
+        Ok(Pending::new(unless_it_ends(self.share(py)?, session), Client::give))
     }
 
     #[getter]
-    fn pid(&self) -> u32 {
-        self.inner.pid()
+    fn pid(&self, py: Python<'_>) -> PyResult<u32> {
+        Ok(self.inner.get(py)?.pid())
     }
 
     #[getter]
-    fn is_running(&self) -> bool {
-        self.inner.is_running()
+    fn is_running(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.inner.get(py)?.is_running())
     }
 
     /// How the process ended, if it has.
     #[getter]
-    fn exit(&self) -> Option<ProcessExit> {
-        self.inner.exit().map(ProcessExit)
+    fn exit(&self, py: Python<'_>) -> PyResult<Option<ProcessExit>> {
+        Ok(self.inner.get(py)?.exit().map(ProcessExit::from))
     }
 
     /// Waits until the process has ended; ends nothing.
     fn exited(&self, py: Python<'_>, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (exited, limit) = (self.inner.exited(), limit(seconds)?);
+        let (exited, limit) = (self.inner.get(py)?.exited(), limit(seconds)?);
         let exited = async move { qmp::within(limit, "end of the process", exited).await };
-        Ok(Pending::new(exited, |py, status| Ok(Py::new(py, ProcessExit(status))?.into_any())))
+        Ok(Pending::new(exited, |py, status| Ok(Py::new(py, ProcessExit::from(status))?.into_any())))
     }
 
     /// Everything that QEMU has written to stdout and stderr so far.
     fn log<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let log = py.detach(|| self.inner.log().bytes()).map_err(|error| error.raise(py))?;
+        let machine = self.share(py)?;
+        let log = py.detach(|| machine.log().bytes()).map_err(|error| error.raise(py))?;
         Ok(PyBytes::new(py, &log))
     }
 
     #[getter]
-    fn log_path(&self) -> OsString {
-        self.inner.log().path().into()
+    fn log_path(&self, py: Python<'_>) -> PyResult<OsString> {
+        Ok(self.inner.get(py)?.log().path().into())
     }
 
     #[getter]
-    fn command(&self) -> Vec<OsString> {
-        self.inner.command_line().words().to_vec()
+    fn command(&self, py: Python<'_>) -> PyResult<Vec<OsString>> {
+        Ok(self.inner.get(py)?.command_line().words().to_vec())
     }
 
     /// The same as one line for a shell, with secrets masked.
     #[getter]
-    fn command_line(&self) -> String {
-        self.inner.command_line().to_string()
+    fn command_line(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.inner.get(py)?.command_line().to_string())
     }
 
     #[getter]
-    fn work_folder(&self) -> OsString {
-        self.inner.work_folder().into()
+    fn work_folder(&self, py: Python<'_>) -> PyResult<OsString> {
+        Ok(self.inner.get(py)?.work_folder().into())
     }
 
     /// Seconds from the start of the process to its monitor being ready.
     #[getter]
-    fn launch_time(&self) -> f64 {
-        self.inner.launch_time().as_secs_f64()
+    fn launch_time(&self, py: Python<'_>) -> PyResult<f64> {
+        Ok(self.inner.get(py)?.launch_time().as_secs_f64())
     }
 
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (machine, grace) = (Arc::clone(&self.inner), limit(grace)?);
+        let (machine, grace) = (self.share(py)?, limit(grace)?);
         Ok(Pending::new(async move { machine.shutdown(grace).await }, exit))
     }
 
     fn kill(&self, py: Python<'_>) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let machine = Arc::clone(&self.inner);
+        let machine = self.share(py)?;
         Ok(Pending::new(async move { machine.kill().await }, exit))
     }
 
     fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<Pending> {
-        self.home.check(py)?;
-        let (machine, limit) = (Arc::clone(&self.inner), limit(seconds)?);
+        let (machine, limit) = (self.share(py)?, limit(seconds)?);
         Ok(Pending::new(async move { machine.wait(limit).await }, exit))
     }
 }
@@ -255,31 +250,26 @@ impl Raise for Ended {
     }
 }
 
-impl Machine {
-    /// A session that begins, unless the process ends first: then that is the cause.
-    fn unless_it_ends<T, S>(&self, session: S) -> impl Future<Output = Result<T, Ended>> + Send + use<T, S>
-    where
-        S: Future<Output = Result<T, client::Fault>> + Send,
-    {
-        let machine = Arc::clone(&self.inner);
-        async move {
-            let exited = machine.exited();
-            tokio::pin!(exited);
-            let fault = tokio::select! {
-                // What has been said counts before how it ended.
-                biased;
-                outcome = session => match outcome {
-                    Ok(session) => return Ok(session),
-                    Err(fault) => fault,
-                },
-                exit = &mut exited => return Err(Ended::Exited(told(&machine, exit))),
-            };
-            // A monitor that closes mostly belongs to a process that is about to end, and that says more.
-            match qmp::within(AFTER_CLOSE, "exit", exited).await {
-                Ok(exit) => Err(Ended::Exited(told(&machine, exit))),
-                Err(_) => Err(Ended::Fault(fault)),
-            }
-        }
+/// A session that begins, unless the process ends first: then that is the cause.
+async fn unless_it_ends<T>(
+    machine: Arc<ratite::Machine>,
+    session: impl Future<Output = Result<T, client::Fault>>,
+) -> Result<T, Ended> {
+    let exited = machine.exited();
+    tokio::pin!(exited);
+    let fault = tokio::select! {
+        // What has been said counts before how it ended.
+        biased;
+        outcome = session => match outcome {
+            Ok(session) => return Ok(session),
+            Err(fault) => fault,
+        },
+        exit = &mut exited => return Err(Ended::Exited(told(&machine, exit))),
+    };
+    // A monitor that closes mostly belongs to a process that is about to end, and that says more.
+    match qmp::within(AFTER_CLOSE, "exit", exited).await {
+        Ok(exit) => Err(Ended::Exited(told(&machine, exit))),
+        Err(_) => Err(Ended::Fault(fault)),
     }
 }
 

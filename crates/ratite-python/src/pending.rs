@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use crate::errors::Raise;
 use crate::errors::raise_io;
+use crate::gate;
+use crate::values::Owned;
 
 /// What is left to be done with the interpreter at hand: to make the value, or to raise.
 type Finish = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
@@ -23,7 +25,7 @@ type Wait = Pin<Box<dyn Future<Output = Finish> + Send>>;
 /// A wait that has not begun. Blocking on it or awaiting it begins it; it serves once.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Pending {
-    wait: Mutex<Option<Wait>>,
+    wait: Owned<Mutex<Option<Wait>>>,
 }
 
 /// How long a signal may have to wait for its Python handler while a thread blocks.
@@ -46,11 +48,11 @@ impl Pending {
                 Err(error) => Err(error.raise(py)),
             }) as Finish
         };
-        Self { wait: Mutex::new(Some(Box::pin(wait))) }
+        Self { wait: Owned::new(Mutex::new(Some(Box::pin(wait)))) }
     }
 
-    fn take(&self) -> PyResult<Wait> {
-        let wait = self.wait.lock().unwrap_or_else(PoisonError::into_inner).take();
+    fn take(&self, py: Python<'_>) -> PyResult<Wait> {
+        let wait = self.wait.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).take();
         wait.ok_or_else(|| PyRuntimeError::new_err("this wait has been waited for already"))
     }
 }
@@ -59,7 +61,7 @@ impl Pending {
 impl Pending {
     /// Blocks until it is over. Other threads run meanwhile, and so do signal handlers: what one raises ends the wait.
     fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let mut wait = self.take()?;
+        let mut wait = self.take(py)?;
         if Handle::try_current().is_ok() {
             return Err(PyRuntimeError::new_err(
                 "ratite's own threads must not be blocked: hand on what they bring",
@@ -77,7 +79,8 @@ impl Pending {
 
     /// Lets the running event loop wait for it. Cancelling gives it up.
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let wait = self.take()?;
+        let _inside = gate::enter_from_python(py)?;
+        let wait = self.take(py)?;
         let runtime = ratite::background().map_err(|error| raise_io(py, error))?;
         let event_loop = py.import("asyncio")?.call_method0("get_running_loop")?;
         let promise = event_loop.call_method0("create_future")?;
@@ -85,6 +88,7 @@ impl Pending {
         let task = runtime.spawn(async move {
             let finish = wait.await;
             // An interpreter that is on its way out has nobody left to tell.
+            let Some(_inside) = gate::enter() else { return };
             let _told = Python::try_attach(|py| deliver(py, &to_loop, to_promise, finish));
         });
         promise.call_method1("add_done_callback", (GiveUp { task: task.abort_handle() },))?;
@@ -112,6 +116,7 @@ struct Settle {
 #[pymethods]
 impl Settle {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let _inside = gate::enter_from_python(py)?;
         let finish = self.finish.lock().unwrap_or_else(PoisonError::into_inner).take();
         let promise = self.promise.bind(py);
         let Some(finish) = finish.filter(|_| !is_done(promise)) else { return Ok(()) };

@@ -39,25 +39,39 @@ pub(crate) fn duplicate(number: RawFd) -> PyResult<OwnedFd> {
         .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string())))
 }
 
-/// The process in which an object was made; one that was forked off has a copy of it that leads nowhere.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Home(u32);
+/// What belongs to the process that made it.
+///
+/// A process that was forked off has a copy that leads nowhere: behind it are threads that do not exist there, and locks that
+/// these may have held. It may not be used, and dropping it does nothing.
+#[derive(Debug)]
+pub(crate) struct Owned<T> {
+    inner: Option<T>,
+    owner: u32,
+}
 
-impl Home {
-    pub(crate) fn here() -> Self {
-        Self(std::process::id())
+impl<T> Owned<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        Self { inner: Some(inner), owner: std::process::id() }
     }
 
     /// # Errors
     /// `ForkedError` in a process that was forked off.
-    pub(crate) fn check(self, py: Python<'_>) -> PyResult<()> {
-        if self.0 == std::process::id() {
-            return Ok(());
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&T> {
+        if self.owner == std::process::id() {
+            return Ok(self.inner.as_ref().expect("only dropping takes it"));
         }
         let message = format!(
-            "this belongs to process {}, which this process was forked off: launch anew here",
-            self.0
+            "this belongs to process {}, which this process was forked off: make a new machine here",
+            self.owner
         );
         Err(raise(py, "ForkedError", message, []))
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            std::mem::forget(self.inner.take());
+        }
     }
 }

@@ -64,3 +64,9 @@ __all__ = [
     "ShutdownError",
     "TimedOut",
 ]
+
+for _name in __all__:
+    # Where users find it is what a traceback and a `repr` say.
+    if globals()[_name].__module__.startswith("ratite._"):
+        globals()[_name].__module__ = "ratite"
+del _name

@@ -121,6 +121,9 @@ class TimedOut(Error, TimeoutError):
 class Disconnected(Error, ConnectionError):
     """The connection ended."""
 
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+
 
 class ConnectError(Error, ConnectionError):
     """Nobody could be reached, or an address could not be listened on."""
@@ -129,16 +132,21 @@ class ConnectError(Error, ConnectionError):
 class ProtocolError(Error):
     """A peer that does not speak as it should."""
 
+    kind: str = "other"
+    """``not-utf8``, ``not-json``, ``not-an-object``, ``not-qmp``, ``too-long``, ``too-deep``, ``truncated``; or ``unattributed``, an
+    error that names no command while this one waited: ``error_class`` and ``desc`` are the peer's words."""
+    excerpt: str = ""
+    """The beginning of what it sent, escaped."""
+    error_class: str = ""
+    desc: str = ""
+
 
 class GreetingError(ProtocolError):
     """The peer's first message is no greeting."""
 
 
 class NegotiationError(ProtocolError):
-    """The peer refused the capabilities."""
-
-    error_class: str = ""
-    desc: str = ""
+    """The peer refused the capabilities; ``error_class`` and ``desc`` are its words."""
 
 
 class Lagged(Error):

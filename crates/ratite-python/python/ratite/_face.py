@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ratite import _core
 from ratite._core import ProcessExit
-from ratite._errors import CommandError, Error
+from ratite._errors import CommandError, ConfigError, Error, ForkedError, Lagged
 from ratite._json import Object, loads
-from ratite._words import ConsoleOptions, StrPath, text, texts
-
-Self = TypeVar("Self", bound="Face")
+from ratite._words import ConsoleOptions, StrPath, seconds, text, texts
 
 
 class Face:
@@ -73,11 +72,11 @@ class Face:
         grace: float = 30.0,
         transcript: Optional[Callable[[str, str], object]] = None,
     ) -> None:
-        self.binary = text(binary)
+        self.binary = text("binary", binary)
         self.args: List[str] = texts("args", args)
         self.name = name
         self.machine = machine
-        self.accel: List[str] = [accel] if isinstance(accel, str) else list(accel)
+        self.accel: List[str] = [accel] if isinstance(accel, str) else texts("accel", accel)
         self.console_options = ConsoleOptions() if console is True else console or None
         self.has_qtest = qtest
         self.monitor = monitor
@@ -91,19 +90,23 @@ class Face:
         self.keep_folder = keep_folder
         self.screen = screen
         self.own_process_group = own_process_group
-        self.connect_timeout = connect_timeout
-        self.command_timeout = command_timeout
-        self.console_timeout = console_timeout
-        self.kill_timeout = kill_timeout
-        self.grace = grace
+        self.connect_timeout = seconds("connect_timeout", connect_timeout)
+        self.command_timeout = seconds("command_timeout", command_timeout)
+        self.console_timeout = seconds("console_timeout", console_timeout)
+        self.kill_timeout = seconds("kill_timeout", kill_timeout)
+        self.grace = seconds("grace", grace)
+        if transcript is not None and not callable(transcript):
+            raise TypeError(f"transcript takes something to call, not {transcript!r}")
         self.transcript = transcript
         self._machine: Optional[_core.Machine] = None
+        # Empty while it is being launched. To pop from a list is atomic, and a list, unlike a lock, can be pickled.
+        self._may_launch = [True]
 
     def _config(self) -> _core.Config:
         config = _core.Config(self.binary)
         config.args(self.args)
         config.wrapper(self.wrapper)
-        config.base_folder(text(self.base_folder))
+        config.base_folder(text("base_folder", self.base_folder))
         config.timeouts(self.connect_timeout, self.command_timeout, self.console_timeout, self.kill_timeout)
         if self.name is not None:
             config.name(self.name)
@@ -112,7 +115,7 @@ class Face:
         for accel in self.accel:
             config.accelerator(accel)
         if self.console_options is not None:
-            self.console_options.apply(config)
+            self.console_options._apply(config)
         if self.has_qtest:
             config.qtest()
         self._configure_monitors(config)
@@ -121,9 +124,9 @@ class Face:
         for variable, value in self.env.items():
             config.env(variable, value)
         if self.working_folder is not None:
-            config.working_folder(text(self.working_folder))
+            config.working_folder(text("working_folder", self.working_folder))
         if self.log_folder is not None:
-            config.log_folder(text(self.log_folder))
+            config.log_folder(text("log_folder", self.log_folder))
         if self.keep_folder:
             config.keep_folder()
         if self.screen:
@@ -138,11 +141,14 @@ class Face:
         if self.monitor is False:
             config.without_monitor()
         elif isinstance(self.monitor, tuple):
-            config.monitor_at_port(*self.monitor)
+            host, port = self.monitor
+            if not 0 <= port < 1 << 16:
+                raise ConfigError(f"monitor takes a port from 0 to 65535, not {port}")
+            config.monitor_at_port(host, port)
         elif self.monitor is not True:
-            config.monitor_at_path(text(self.monitor))
+            config.monitor_at_path(text("monitor", self.monitor))
         if self.qmp_path is not None:
-            config.extra_monitor("qmp", text(self.qmp_path))
+            config.extra_monitor("qmp", text("qmp_path", self.qmp_path))
 
     @property
     def _launched(self) -> _core.Machine:
@@ -150,9 +156,19 @@ class Face:
             raise Error("the machine was not launched")
         return self._machine
 
-    def _check_not_running(self) -> None:
-        if self._machine is not None and self._machine.is_running:
-            raise Error(f"the machine runs already, as process {self._machine.pid}")
+    @contextmanager
+    def _launching(self) -> Iterator[_core.Config]:
+        """Once at a time, and not while it runs."""
+        try:
+            self._may_launch.pop()
+        except IndexError:
+            raise Error("the machine is being launched already") from None
+        try:
+            if self._machine is not None and self._machine.is_running:
+                raise Error(f"the machine runs already, as process {self._machine.pid}")
+            yield self._config()
+        finally:
+            self._may_launch.append(True)
 
     def events(self) -> List[Object]:
         """Takes all events that have arrived and were not taken yet, oldest first. Works after the end, too."""
@@ -215,13 +231,43 @@ class Face:
         return self._launched.launch_time
 
     def __repr__(self) -> str:
-        if self._machine is None:
-            state = "not launched"
-        elif self._machine.is_running:
-            state = f"process {self._machine.pid}"
-        else:
-            state = f"QEMU {self._machine.exit}"
-        return f"<{type(self).__module__}.{type(self).__name__} {self.binary}: {state}>"
+        try:
+            if self._machine is None:
+                state = "not launched"
+            elif self._machine.is_running:
+                state = f"process {self._machine.pid}"
+            else:
+                state = f"QEMU {self._machine.exit}"
+        except ForkedError:
+            state = "another process has it"
+        return f"<{type(self).__module__}.{type(self).__name__} {self.binary!r}: {state}>"
+
+
+class Queue:
+    """A listener's queue: whatever does not wait."""
+
+    def __init__(self, listener: _core.Listener) -> None:
+        self._listener = listener
+        self._told = 0
+
+    def take_all(self) -> List[Object]:
+        """Takes all events that are there."""
+        return [loads(event) for event in self._listener.take_all()]
+
+    def __len__(self) -> int:
+        return len(self._listener)
+
+    @property
+    def dropped(self) -> int:
+        """How many events were dropped because nobody read them in time, of the 16384 that are kept."""
+        return self._listener.dropped
+
+    def _tell_what_is_lost(self) -> None:
+        dropped, self._told = self._listener.dropped - self._told, self._listener.dropped
+        if dropped:
+            error = Lagged(f"{dropped} events were dropped, because nobody read them in time")
+            error.dropped = dropped
+            raise error
 
 
 def result(command: str, reply: Object) -> Any:

@@ -16,8 +16,10 @@ def dumps(name: str, arguments: Optional[Mapping[str, Any]]) -> Optional[str]:
         return None
     try:
         return json.dumps(arguments, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArgumentsError(f"could not send the arguments of `{name}`: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"could not send the arguments of `{name}`: {error}") from error
 
 
 def loads(text: str) -> Object:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, Iterator, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
 from ratite._core import Exit, Match
-from ratite._errors import Disconnected, Error
-from ratite._face import NEVER, Face, result
+from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
+from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Pattern, pattern, wanted
+from ratite._words import Pattern, count, pattern, seconds, turns, wanted
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
@@ -23,8 +23,8 @@ class Machine(Face):
 
         :raises LaunchError: with QEMU's last words; nothing is left behind.
         """
-        self._check_not_running()
-        self._machine = self._config().launch(None).wait()
+        with self._launching() as config:
+            self._machine = config.launch(None).wait()
         return self
 
     def __enter__(self: SelfMachine) -> SelfMachine:
@@ -40,9 +40,13 @@ class Machine(Face):
         """Shuts it down. What the body raised counts more than an end that was not clean."""
         try:
             self.shutdown()
-        except Error:
+        except (ForkedError, ShutdownError):
             if error is None:
                 raise
+        except BaseException:
+            # Interrupted: nobody may be left who ends it.
+            self.kill()
+            raise
 
     def cmd(
         self,
@@ -78,7 +82,8 @@ class Machine(Face):
     ) -> Object:
         """The same, but returns the whole reply, with ``return`` or ``error``."""
         text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
-        return loads(self._launched.send(command, text, oob, fds, timeout).wait())
+        limit = None if timeout is None else seconds("timeout", timeout)
+        return loads(self._launched.send(command, text, oob, fds, limit).wait())
 
     def event_wait(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
@@ -90,7 +95,8 @@ class Machine(Face):
         :raises TimedOut: after `timeout` seconds in all.
         :raises MachineExited: at once if QEMU has ended and nothing that arrived fits.
         """
-        return loads(self._launched.next_event(wanted(names, match), timeout).wait())
+        events, limit = wanted(names, match), seconds("timeout", timeout)
+        return loads(self._launched.next_event(events, limit).wait())
 
     def listen(self, *names: str, match: Optional[Mapping[str, Any]] = None) -> Listener:
         """A queue of its own, of such events from now on."""
@@ -121,7 +127,7 @@ class Machine(Face):
         """
         if self._machine is None:
             return None
-        return self._machine.shutdown(self.grace if grace is None else grace).wait()
+        return self._machine.shutdown(self.grace if grace is None else seconds("grace", grace)).wait()
 
     def kill(self) -> Optional[Exit]:
         """Ends it by force, with everything that it has started."""
@@ -129,7 +135,7 @@ class Machine(Face):
 
     def wait(self, timeout: float = NEVER) -> Exit:
         """Waits until it ends by itself, and kills it once `timeout` is over. Commands and events go on meanwhile."""
-        return self._launched.wait(timeout).wait()
+        return self._launched.wait(seconds("timeout", timeout)).wait()
 
 
 class Console:
@@ -141,25 +147,25 @@ class Console:
     def expect(self, what: Pattern, timeout: float = 60.0) -> Match:
         """Waits until `what` appears, and takes everything up to its end; what follows stays.
 
-        `what` is an exact text, or a compiled regular expression (of the syntax that Rust's ``regex`` shares with `re`: no
+        `what` is an exact text, exact bytes, or a compiled regular expression (of the syntax that Rust's ``regex`` shares with `re`: no
         lookaround, no backreferences), searched in bytes.
 
         :raises TimedOut: nothing is taken then.
         :raises ConsoleEnded: when the stream ended without it.
         """
-        text, regex = pattern(what)
+        (text, regex), left = pattern(what), turns(seconds("timeout", timeout))
         while True:
-            match = self._console.find(text, regex, timeout).wait().take()
+            match = self._console.find(text, regex, next(left)).wait().take()
             if match is not None:
                 return match
 
     def read(self, size: int = 1 << 30, timeout: float = 60.0) -> bytes:
-        """Takes what has arrived, and waits for the first byte. Empty at the end of the stream."""
-        return self._console.read(size, timeout).wait()
+        """Takes what has arrived, at most `size` bytes, and waits for the first. Empty at the end of the stream."""
+        return self._console.read(count("size", size), seconds("timeout", timeout)).wait()
 
-    def take(self) -> bytes:
-        """Takes what has arrived; does not wait."""
-        return self._console.take()
+    def take(self, size: int = 1 << 30) -> bytes:
+        """Takes what has arrived, at most `size` bytes; does not wait."""
+        return self._console.take(count("size", size))
 
     def write(self, data: bytes) -> None:
         """Types `data`."""
@@ -171,7 +177,7 @@ class Console:
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""
-        return self._console.tail(size)
+        return self._console.tail(count("size", size))
 
     @property
     def has_ended(self) -> bool:
@@ -184,21 +190,20 @@ class Console:
         return self._console.log_fault
 
 
-class Listener:
+class Listener(Queue):
     """A queue of events. Iterating waits for the next one, until the connection ends."""
-
-    def __init__(self, listener: _core.Listener) -> None:
-        self._listener = listener
 
     def next(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
     ) -> Object:
-        """Takes the oldest event of these names, and waits for one."""
-        return loads(self._listener.next(wanted(names, match), timeout).wait())
+        """Takes the oldest event of these names, and waits for one. Events that are passed over stay, in order.
 
-    def take_all(self) -> List[Object]:
-        """Takes all events that are there."""
-        return [loads(event) for event in self._listener.take_all()]
+        :raises Lagged: once after events were dropped, where any event will do.
+        """
+        if not names and match is None:
+            self._tell_what_is_lost()
+        events, limit = wanted(names, match), seconds("timeout", timeout)
+        return loads(self._listener.next(events, limit).wait())
 
     def __iter__(self) -> Iterator[Object]:
         while True:
@@ -206,14 +211,6 @@ class Listener:
                 yield self.next(timeout=NEVER)
             except Disconnected:
                 return
-
-    def __len__(self) -> int:
-        return len(self._listener)
-
-    @property
-    def dropped(self) -> int:
-        """How many events were dropped because nobody read them."""
-        return self._listener.dropped
 
 
 class Qtest:
@@ -237,4 +234,4 @@ class Qtest:
 
     def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
-        self._qtest.wait_irq(number, level, timeout).wait()
+        self._qtest.wait_irq(number, level, seconds("timeout", timeout)).wait()

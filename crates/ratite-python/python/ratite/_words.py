@@ -1,35 +1,77 @@
-"""What both faces, blocking and asyncio, take and give: configurations, patterns, what is wanted of an event."""
+"""What both faces, blocking and asyncio, take and give: configurations, limits, patterns, what is wanted of an event."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+import time
+from collections.abc import Iterable
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ratite import _core
-from ratite._errors import PatternError
+from ratite._errors import ArgumentsError, ConfigError, PatternError
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
-Pattern = Union[str, "re.Pattern[str]", "re.Pattern[bytes]"]
+Pattern = Union[str, bytes, "re.Pattern[str]", "re.Pattern[bytes]"]
 Wanted = List[Tuple[Optional[str], Optional[str]]]
 
 
-def text(path: StrPath) -> str:
+def text(what: str, path: StrPath) -> str:
     """A path or an argument as the text that Python has for any bytes (`os.fsdecode`)."""
-    return os.fsdecode(path)
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{what} takes a text or a path, not {path!r}") from None
 
 
 def texts(what: str, words: Iterable[StrPath]) -> List[str]:
-    """Several of them; a lone text is not taken apart into its letters."""
-    if isinstance(words, (str, bytes)):
-        raise TypeError(f"{what} is a sequence of words, not {words!r}")
-    return [text(word) for word in words]
+    """Several of them. A lone text is not taken apart into its letters."""
+    if isinstance(words, (str, bytes)) or not isinstance(words, Iterable):
+        raise TypeError(f"{what} takes a sequence of words, not {words!r}")
+    return [text(what, word) for word in words]
+
+
+def seconds(what: str, limit: float) -> float:
+    """A limit in seconds that can be waited for.
+
+    :raises ConfigError: for one that is negative, or no number at all.
+    """
+    try:
+        if limit >= 0:
+            return float(limit)
+    except OverflowError:
+        return math.inf
+    except TypeError:
+        raise TypeError(f"{what} takes seconds, or math.inf for no limit, not {limit!r}") from None
+    raise ConfigError(f"{what} takes seconds from 0 on, or math.inf for no limit, not {limit!r}")
+
+
+def turns(limit: float) -> Iterator[float]:
+    """What is left of a limit, each time that a wait begins anew: all of it at first."""
+    end = time.monotonic() + limit
+    yield limit
+    while True:
+        yield max(0.0, end - time.monotonic())
+
+
+def count(what: str, number: int) -> int:
+    """A number of bytes."""
+    if isinstance(number, int) and 0 <= number < 1 << 63:
+        return number
+    raise (ConfigError if isinstance(number, int) else TypeError)(f"{what} takes a number of bytes, not {number!r}")
 
 
 def wanted(names: Sequence[str], match: Optional[Mapping[str, Any]]) -> Wanted:
     """The events of any of these names (any at all if there is none) that contain `match`."""
-    subset = None if match is None else json.dumps(match)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an event is a text, not {name!r}")
+    try:
+        subset = None if match is None else json.dumps(match, allow_nan=False)
+    except ValueError as error:
+        raise ArgumentsError(f"could not compare an event with `match`: {error}") from error
     return [(name, subset) for name in names] or [(None, subset)]
 
 
@@ -37,6 +79,10 @@ def pattern(wanted: Pattern) -> Tuple[str, bool]:
     """The text of a pattern, and whether it is a regular expression."""
     if isinstance(wanted, str):
         return wanted, False
+    if isinstance(wanted, bytes):
+        return _exactly(wanted)
+    if not isinstance(wanted, re.Pattern):
+        raise TypeError(f"a pattern is a text, bytes, or made by re.compile, not {wanted!r}")
     expression = wanted.pattern
     if isinstance(expression, bytes):
         try:
@@ -45,6 +91,13 @@ def pattern(wanted: Pattern) -> Tuple[str, bool]:
             raise PatternError(f"{expression!r}: bytes beyond ASCII are written as \\xNN") from None
     flags = "".join(letter for flag, letter in _FLAGS if wanted.flags & flag)
     return (f"(?{flags}){expression}" if flags else expression), True
+
+
+def _exactly(wanted: bytes) -> Tuple[str, bool]:
+    try:
+        return wanted.decode(), False
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in wanted), True
 
 
 _FLAGS = ((re.IGNORECASE, "i"), (re.MULTILINE, "m"), (re.DOTALL, "s"), (re.VERBOSE, "x"))
@@ -67,10 +120,9 @@ class ConsoleOptions:
         history: int = 1 << 20,
     ) -> None:
         self.device = device
-        self.index = index
-        self.log = log
-        self.history = history
+        self.index = count("index", index)
+        self.log = None if log is None else text("log", log)
+        self.history = count("history", history)
 
-    def apply(self, config: _core.Config) -> None:
-        log = None if self.log is None else text(self.log)
-        config.console(self.device, self.index, self.history, log)
+    def _apply(self, config: _core.Config) -> None:
+        config.console(self.device, self.index, self.history, self.log)

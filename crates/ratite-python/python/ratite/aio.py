@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
-from typing import Any, AsyncIterator, List, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, AsyncIterator, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
 from ratite._core import Exit, Match
-from ratite._errors import Disconnected, Error
-from ratite._face import NEVER, Face, result
+from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
+from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Pattern, pattern, wanted
+from ratite._words import Pattern, count, pattern, seconds, turns, wanted
 
 __all__ = ["Console", "Listener", "Machine", "Qtest"]
 
@@ -23,8 +22,8 @@ class Machine(Face):
 
     async def launch(self: SelfMachine) -> SelfMachine:
         """Starts QEMU and returns once its monitor answers; see `ratite.Machine.launch`. Cancelling leaves nothing behind."""
-        self._check_not_running()
-        self._machine = await self._config().launch(None)
+        with self._launching() as config:
+            self._machine = await config.launch(None)
         return self
 
     async def __aenter__(self: SelfMachine) -> SelfMachine:
@@ -40,9 +39,13 @@ class Machine(Face):
         """Shuts it down. What the body raised counts more than an end that was not clean."""
         try:
             await self.shutdown()
-        except Error:
+        except (ForkedError, ShutdownError):
             if error is None:
                 raise
+        except BaseException:
+            # Cancelled: nobody may be left who ends it.
+            await self.kill()
+            raise
 
     async def cmd(
         self,
@@ -71,16 +74,17 @@ class Machine(Face):
     ) -> Object:
         """The same, but returns the whole reply, with ``return`` or ``error``."""
         text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
-        return loads(await self._launched.send(command, text, oob, fds, timeout))
+        limit = None if timeout is None else seconds("timeout", timeout)
+        return loads(await self._launched.send(command, text, oob, fds, limit))
 
     async def event_wait(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
     ) -> Object:
         """Takes the oldest event of any of these names, and waits for one; see `ratite.Machine.event_wait`."""
-        machine, events, end = self._launched, wanted(names, match), time.monotonic() + timeout
+        machine, events, left = self._launched, wanted(names, match), turns(seconds("timeout", timeout))
         while True:
             # Taken only here, in the loop's own thread: a cancelled wait takes no event along.
-            await machine.event_ready(events, max(0.0, end - time.monotonic()))
+            await machine.event_ready(events, next(left))
             event = machine.try_event(events)
             if event is not None:
                 return loads(event)
@@ -109,7 +113,7 @@ class Machine(Face):
         """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
         if self._machine is None:
             return None
-        return await self._machine.shutdown(self.grace if grace is None else grace)
+        return await self._machine.shutdown(self.grace if grace is None else seconds("grace", grace))
 
     async def kill(self) -> Optional[Exit]:
         """Ends it by force, with everything that it has started."""
@@ -117,7 +121,7 @@ class Machine(Face):
 
     async def wait(self, timeout: float = NEVER) -> Exit:
         """Waits until it ends by itself, and kills it once `timeout` is over."""
-        return await self._launched.wait(timeout)
+        return await self._launched.wait(seconds("timeout", timeout))
 
 
 class Console:
@@ -128,25 +132,28 @@ class Console:
 
     async def expect(self, what: Pattern, timeout: float = 60.0) -> Match:
         """Waits until `what` appears, and takes everything up to its end."""
-        (text, regex), end = pattern(what), time.monotonic() + timeout
+        (text, regex), left = pattern(what), turns(seconds("timeout", timeout))
         while True:
-            found = await self._console.find(text, regex, max(0.0, end - time.monotonic()))
+            found = await self._console.find(text, regex, next(left))
             match = found.take()
             if match is not None:
                 return match
 
-    async def read(self, timeout: float = 60.0) -> bytes:
-        """Takes what has arrived, and waits for the first byte. Empty at the end of the stream."""
-        end = time.monotonic() + timeout
-        while True:
-            await self._console.ready(max(0.0, end - time.monotonic()))
-            data = self._console.take()
-            if data or self._console.has_ended:
+    async def read(self, size: int = 1 << 30, timeout: float = 60.0) -> bytes:
+        """Takes what has arrived, at most `size` bytes, and waits for the first. Empty at the end of the stream."""
+        size, left = count("size", size), turns(seconds("timeout", timeout))
+        while size:
+            await self._console.ready(next(left))
+            # Asked first: what comes between the two belongs to this read, too.
+            has_ended = self._console.has_ended
+            data = self._console.take(size)
+            if data or has_ended:
                 return data
+        return b""
 
-    def take(self) -> bytes:
-        """Takes what has arrived; does not wait."""
-        return self._console.take()
+    def take(self, size: int = 1 << 30) -> bytes:
+        """Takes what has arrived, at most `size` bytes; does not wait."""
+        return self._console.take(count("size", size))
 
     async def write(self, data: bytes) -> None:
         """Types `data`. Once begun it is finished, even if it is cancelled."""
@@ -158,7 +165,7 @@ class Console:
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""
-        return self._console.tail(size)
+        return self._console.tail(count("size", size))
 
     @property
     def has_ended(self) -> bool:
@@ -171,26 +178,21 @@ class Console:
         return self._console.log_fault
 
 
-class Listener:
+class Listener(Queue):
     """A queue of events. Iterating waits for the next one, until the connection ends."""
-
-    def __init__(self, listener: _core.Listener) -> None:
-        self._listener = listener
 
     async def next(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
     ) -> Object:
-        """Takes the oldest event of these names, and waits for one."""
-        events, end = wanted(names, match), time.monotonic() + timeout
+        """Takes the oldest event of these names, and waits for one; see `ratite.Listener.next`."""
+        if not names and match is None:
+            self._tell_what_is_lost()
+        events, left = wanted(names, match), turns(seconds("timeout", timeout))
         while True:
-            await self._listener.ready(events, max(0.0, end - time.monotonic()))
+            await self._listener.ready(events, next(left))
             event = self._listener.try_next(events)
             if event is not None:
                 return loads(event)
-
-    def take_all(self) -> List[Object]:
-        """Takes all events that are there."""
-        return [loads(event) for event in self._listener.take_all()]
 
     async def __aiter__(self) -> AsyncIterator[Object]:
         while True:
@@ -198,14 +200,6 @@ class Listener:
                 yield await self.next(timeout=NEVER)
             except Disconnected:
                 return
-
-    def __len__(self) -> int:
-        return len(self._listener)
-
-    @property
-    def dropped(self) -> int:
-        """How many events were dropped because nobody read them."""
-        return self._listener.dropped
 
 
 class Qtest:
@@ -229,4 +223,4 @@ class Qtest:
 
     async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
-        await self._qtest.wait_irq(number, level, timeout)
+        await self._qtest.wait_irq(number, level, seconds("timeout", timeout))
