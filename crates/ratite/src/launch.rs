@@ -287,9 +287,9 @@ async fn connect_monitor(
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
 fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
     match peer.pid.and_then(|peer| u32::try_from(peer).ok()) {
-        Some(peer) => procfs::descends(peer, pid),
+        Some(peer) if peer == pid || procfs::is_ours() => procfs::descends(peer, pid),
         // The system does not tell; then at least the user must be ours.
-        None => peer.uid == rustix::process::geteuid().as_raw(),
+        _ => peer.uid == rustix::process::geteuid().as_raw(),
     }
 }
 

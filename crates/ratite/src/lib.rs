@@ -27,6 +27,7 @@ mod qtest;
 mod running;
 mod runtime;
 mod shutdown;
+mod strays;
 mod work_folder;
 mod workdir;
 

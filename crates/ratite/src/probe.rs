@@ -3,8 +3,10 @@
 //! Answers are kept for as long as the program runs and the file stays the same.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
+use std::io::Read;
+use std::io::Seek;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -72,12 +74,14 @@ impl Identity {
 /// What `binary -help` prints.
 async fn help(binary: &Path, scratch: &Path, limit: Duration) -> io::Result<Vec<u8>> {
     let path = scratch.join("help.txt");
+    // Not opened a second time to be read: the umask may have taken even the owner's permissions away.
+    let mut output = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
     let spawn = Spawn {
         program: binary.into(),
         arguments: vec!["-help".into()],
         environment: Vec::new(),
         working_folder: None,
-        output: File::create_new(&path)?,
+        output: output.try_clone()?,
         fds: Vec::new(),
         own_group: true,
         mark: None,
@@ -87,7 +91,9 @@ async fn help(binary: &Path, scratch: &Path, limit: Duration) -> io::Result<Vec<
     let process = Process::spawn(spawn).await?;
     // One that hangs is killed when its handle drops.
     within(limit, "help", process.wait()).await.map_err(io::Error::other)?;
-    let help = std::fs::read(&path)?;
     std::fs::remove_file(&path)?;
+    let mut help = Vec::new();
+    output.rewind()?;
+    output.read_to_end(&mut help)?;
     Ok(help)
 }
