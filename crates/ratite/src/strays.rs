@@ -14,15 +14,17 @@ use crate::procfs::members;
 /// How often strays are looked for; each round kills all that are there.
 const ROUNDS: usize = 100;
 
-/// Kills every process with `mark` in its environment, and looks again until none is left: one may just have forked.
+/// Kills every process with `mark` in its environment, and looks again until twice none is left: one may just have forked, and
+/// has no environment for a moment while it executes another program.
 /// Returns those that were found; whether there are still some is `Err`.
 pub(crate) fn kill_marked(mark: &[u8]) -> Result<Vec<Pid>, Vec<Pid>> {
-    let mut killed = Vec::new();
+    let (mut killed, mut was_clear) = (Vec::new(), false);
     for _ in 0..ROUNDS {
         let strays = marked(mark);
-        if strays.is_empty() {
+        if strays.is_empty() && was_clear {
             return Ok(killed);
         }
+        was_clear = strays.is_empty();
         for pid in strays {
             // A failure means that it has gone meanwhile, or is not ours to kill.
             let _gone = rustix::process::kill_process(pid, Signal::KILL);
