@@ -53,11 +53,12 @@ fn unshare_options(options: &str) -> String {
     format!("{user}{options}")
 }
 
-/// What makes of root somebody whom limits and permissions bind.
-fn as_a_mere_user() -> &'static str {
+/// What makes of root somebody whom limits and permissions bind, one of several.
+fn as_a_mere_user(number: u32) -> String {
+    let user = 54321 + number;
     match rustix::process::geteuid().is_root() {
-        true => "setpriv --reuid=54321 --regid=54321 --clear-groups",
-        false => "env",
+        true => format!("setpriv --reuid={user} --regid={user} --clear-groups"),
+        false => "env".to_owned(),
     }
 }
 
@@ -115,13 +116,13 @@ fn a_signal_that_a_program_blocks_does_not_end_it_by_way_of_our_threads() {
 #[test]
 fn at_every_lack_of_threads_a_launch_works_or_fails_and_leaves_nothing() {
     play_blocking(|stage| {
-        let Some(script) = confined(as_a_mere_user()) else { return };
         open_to_all(stage);
         let mut failures = 0;
         // Each further one gets a launch a step further.
         for threads in 0..16 {
-            let threads = threads.to_string();
-            let options = ["--machines", "0", "--threads", &threads];
+            // A user of its own: what is left of the last one's threads for a moment would count.
+            let Some(script) = confined(&as_a_mere_user(threads)) else { return };
+            let options = ["--machines", "0", "--threads", &threads.to_string()];
             let mut controller = Controller::start_in_shell(&script, stage, &options);
 
             controller.order("launch");
@@ -137,15 +138,15 @@ fn at_every_lack_of_threads_a_launch_works_or_fails_and_leaves_nothing() {
             wait_until(&format!("nothing is left with {threads} after: {answer}"), AT_ONCE, left);
             controller.order("return");
             controller.wait();
+            // There may have been too few threads even for a guard; then the user's next launch sweeps.
+            let mut next = Controller::start_in_shell(&script, stage, &[]);
+            next.order("shut down");
+            assert_eq!(next.answer(), ENDED);
+            wait_until("no folder is left", AT_ONCE, || entries(stage.base()).is_empty());
+            next.order("return");
+            assert!(next.wait().success());
         }
         assert!(failures > 0, "the limit has no effect");
-        // There may have been too few threads even for a guard; then the next launch sweeps.
-        let mut next = Controller::start_in_shell(&script, stage, &[]);
-        next.order("shut down");
-        assert_eq!(next.answer(), ENDED);
-        wait_until("no folder is left", AT_ONCE, || entries(stage.base()).is_empty());
-        next.order("return");
-        assert!(next.wait().success());
     });
 }
 
@@ -171,7 +172,7 @@ fn without_proc_or_dev_null_a_failed_launch_names_what_is_missing() {
 #[test]
 fn with_the_strictest_umask_a_machine_runs() {
     play_blocking(|stage| {
-        let Some(script) = confined(as_a_mere_user()) else { return };
+        let Some(script) = confined(&as_a_mere_user(100)) else { return };
         open_to_all(stage);
         let script = format!("umask 0777; {script}");
         let mut controller = Controller::start_in_shell(&script, stage, &["--wrapper", "env"]);
@@ -188,7 +189,7 @@ fn with_the_strictest_umask_a_machine_runs() {
 #[test]
 fn what_a_killed_program_left_is_swept_by_others_whatever_its_umask() {
     play(async |stage| {
-        let Some(script) = confined(as_a_mere_user()) else { return };
+        let Some(script) = confined(&as_a_mere_user(100)) else { return };
         open_to_all(stage);
         let killed = format!("umask 0777; {script}");
         let mut controller = Controller::start_in_shell(&killed, stage, &[]);
