@@ -174,7 +174,7 @@ accelerator that the binary lists gets a machine of its own, with a few bytes of
 64-bit code that compute, leave the guest, and change page tables.
 
 SPEED is how often a second that code did five instructions. What computes less than
-half as fast as TCG, or leaves the guest less than 2000 times a second, is not
+a quarter as fast as TCG, or leaves the guest less than 2000 times a second, is not
 usable. For a QEMU of another target than x86_64 nothing is measured.";
 
 const ACCEL_EXAMPLES: &str = "\

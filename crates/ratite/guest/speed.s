@@ -135,10 +135,14 @@ move:
         jnz     move
         jmp     done
 
-# Waits for a byte, and returns it in EAX.
+# Waits for a byte, and returns it in EAX. Between two looks it leaves QEMU the time to take the byte in: TCG, while it
+# answers a look, keeps the rest of QEMU waiting.
 receive:
         mov     edx, UART + 5
-1:      in      al, dx
+1:      mov     ecx, 1000
+2:      dec     ecx
+        jnz     2b
+        in      al, dx
         test    al, RECEIVED
         jz      1b
         mov     dl, UART & 0xff

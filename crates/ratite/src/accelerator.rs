@@ -100,7 +100,7 @@ pub enum AcceleratorError {
 
 impl Accelerators {
     /// How long a measurement takes at most, unless there is a reason for more: 5 s. Where all is well it takes half a
-    /// second.
+    /// second, on a busy machine one or two.
     pub const LIMIT: Duration = Duration::from_secs(5);
 
     /// Asks `binary` which accelerators it was built with; 5 s at most.

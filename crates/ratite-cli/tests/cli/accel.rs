@@ -102,9 +102,12 @@ fn its_help_says_what_usable_means() {
 
     help.assert_code(0);
     let stdout = help.stdout();
-    for words in
-        ["[BINARY]", "[default: qemu-system-x86_64]", "--limit <DURATION>", "less than\nhalf as fast as TCG"]
-    {
+    for words in [
+        "[BINARY]",
+        "[default: qemu-system-x86_64]",
+        "--limit <DURATION>",
+        "less than\na quarter as fast as TCG",
+    ] {
         assert!(stdout.contains(words), "no `{words}` in: {stdout}");
     }
 }

@@ -22,9 +22,19 @@ use crate::speed::shown;
 pub(super) const TARGET: &str = "x86_64";
 
 /// How long a round of work has to take for its time to count: far above what an order takes to the guest and back.
-const ROUND: Duration = Duration::from_millis(30);
+const ROUND: Duration = Duration::from_millis(20);
 
-/// The most rounds, as a power of two; what does so many in [`ROUND`] does nothing.
+/// How long it has to take where its work comes out as unusable: far above the same where all processors are busy.
+const LONG_ROUND: Duration = Duration::from_millis(150);
+
+/// How many short rounds count. The fastest is taken: what else the system does makes a round slower, never faster.
+const ROUNDS: usize = 3;
+
+/// How many orders for nothing show how long an order itself takes, and how many times longer a round has to take.
+const ORDERS: usize = 5;
+const FAR_ABOVE: u32 = 8;
+
+/// The most work in a round, as a power of two; what does more in its time does nothing.
 const MOST: u8 = 40;
 
 /// One measurement, and what is known when it breaks off.
@@ -67,37 +77,72 @@ impl Course {
         hear(console, b'R').await?;
         let mut speed = Speed::of(machine.launch_time(), start.elapsed());
         self.speed = Some(speed);
+        self.stage = Stage::LongMode;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..ORDERS {
+            slowest = slowest.max(round(console, NOTHING, 0).await?);
+        }
         for work in Work::ALL {
-            speed.set(work, self.rate(console, work).await?);
+            speed.set(work, self.rate(console, work, slowest * FAR_ABOVE).await?);
             self.speed = Some(speed);
         }
         Ok(())
     }
 
-    /// How often a second the guest does its work: in the first round that takes its time.
-    async fn rate(&mut self, console: &Console, work: Work) -> Result<f64, Fault> {
+    /// How often a second the guest does its work: more and more in a round, until that takes its time.
+    async fn rate(&mut self, console: &Console, work: Work, least: Duration) -> Result<f64, Fault> {
         let mut exponent = 0;
         loop {
-            let (rounds, since) = (1 << exponent, Instant::now());
-            self.stage = Stage::Working { work, rounds, since };
-            console.write([work.letter(), b'0' + exponent]).await?;
-            hear(console, work.letter()).await?;
-            let took = since.elapsed();
-            if took >= ROUND || exponent == MOST {
-                return Ok(rounds as f64 / took.as_secs_f64());
+            let mut fastest = self.round(console, work, exponent).await?;
+            let mut again = 1..ROUNDS;
+            while (ROUND..LONG_ROUND).contains(&fastest) && again.next().is_some() {
+                fastest = fastest.min(self.round(console, work, exponent).await?);
             }
-            exponent = (exponent + step(took)).min(MOST);
+            let rate = per_second(1 << exponent, fastest);
+            if fastest >= time_that_counts(work, rate, least) || exponent == MOST {
+                return Ok(rate);
+            }
+            exponent = (exponent + step(fastest)).min(MOST);
         }
+    }
+
+    async fn round(&mut self, console: &Console, work: Work, exponent: u8) -> Result<Duration, Fault> {
+        self.stage = Stage::Working { work, times: 1 << exponent, since: Instant::now() };
+        round(console, work.letter(), exponent).await
     }
 }
 
-/// How many times the work is to be doubled to take a [`ROUND`]. Never by much at once: what took so little time was
-/// mostly the order's way to the guest and back.
+/// An order that no work has.
+const NOTHING: u8 = b'n';
+
+/// How long the guest takes to obey an order, 2^`exponent` times, and say so.
+async fn round(console: &Console, letter: u8, exponent: u8) -> Result<Duration, Fault> {
+    let since = Instant::now();
+    console.write([letter, b'0' + exponent]).await?;
+    hear(console, letter).await?;
+    Ok(since.elapsed())
+}
+
+fn per_second(times: u64, took: Duration) -> f64 {
+    times as f64 / took.as_secs_f64()
+}
+
+/// How long a round with this outcome has to take, so that its order's way to the guest and back, which is in its time,
+/// does not matter. `least` is what that way itself asks for.
+fn time_that_counts(work: Work, rate: f64, least: Duration) -> Duration {
+    let is_poor = rate < 2.0 * work.least();
+    least.min(2 * LONG_ROUND).max(if is_poor { LONG_ROUND } else { ROUND })
+}
+
+/// How many times the work is to be doubled after a round that did not count. Never by much at once: what took so little
+/// time was mostly the order's way to the guest and back.
 fn step(took: Duration) -> u8 {
-    match took.as_nanos() {
-        nanos if nanos * 8 < ROUND.as_nanos() => 4,
-        nanos if nanos * 2 < ROUND.as_nanos() => 2,
-        _ => 1,
+    if took * 8 < ROUND {
+        4
+    } else if took * 4 < LONG_ROUND {
+        2
+    } else {
+        1
     }
 }
 
@@ -131,7 +176,8 @@ pub(super) enum Stage {
     Paused,
     Started,
     RealMode,
-    Working { work: Work, rounds: u64, since: Instant },
+    LongMode,
+    Working { work: Work, times: u64, since: Instant },
 }
 
 impl Stage {
@@ -142,8 +188,9 @@ impl Stage {
             Self::RealMode => {
                 format!("opens, but ran too slowly to get to 64-bit mode within {limit:?}")
             }
-            Self::Working { work, rounds, since } => {
-                let most = rounds as f64 / since.elapsed().as_secs_f64();
+            Self::LongMode => format!("opens, but its guest obeyed no orders within {limit:?}"),
+            Self::Working { work, times, since } => {
+                let most = per_second(times, since.elapsed());
                 if most >= work.least() {
                     let why = format!("ran for {limit:?}, which was too short to count its {}", work.name());
                     return Finding { verdict: Verdict::NotMeasured, why };
@@ -168,7 +215,7 @@ impl Stage {
             Self::Paused => "before the guest was started",
             Self::Started => "before it ran guest code",
             Self::RealMode => "on the way to 64-bit mode",
-            Self::Working { .. } => "while it ran guest code",
+            Self::LongMode | Self::Working { .. } => "while it ran guest code",
         }
     }
 }
@@ -263,7 +310,7 @@ mod tests {
     #[test]
     fn a_limit_that_was_too_short_decides_nothing() {
         let since = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
-        let late = |rounds| Stage::Working { work: Work::Loops, rounds, since }.late(Duration::from_secs(2));
+        let late = |times| Stage::Working { work: Work::Loops, times, since }.late(Duration::from_secs(2));
 
         assert_eq!(late(1 << 30).verdict, Verdict::NotMeasured);
         assert_eq!(late(1 << 10).verdict, Verdict::Unusable);
@@ -274,6 +321,16 @@ mod tests {
     fn work_is_doubled_until_it_takes_its_time() {
         assert_eq!(step(Duration::ZERO), 4);
         assert_eq!(step(ROUND / 4), 2);
-        assert_eq!(step(ROUND - Duration::from_millis(1)), 1);
+        assert_eq!(step(LONG_ROUND / 2), 1);
+    }
+
+    #[test]
+    fn what_comes_out_as_unusable_or_is_slow_to_answer_has_to_take_longer() {
+        let wanted = |rate, least| time_that_counts(Work::Cpuids, rate, least);
+
+        assert_eq!(wanted(1e6, Duration::ZERO), ROUND);
+        assert_eq!(wanted(1e6, Duration::from_millis(100)), Duration::from_millis(100));
+        assert_eq!(wanted(10.0, Duration::ZERO), LONG_ROUND);
+        assert_eq!(wanted(10.0, Duration::from_secs(10)), 2 * LONG_ROUND);
     }
 }
