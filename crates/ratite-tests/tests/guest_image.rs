@@ -27,7 +27,7 @@ fn the_speed_firmware_is_what_its_source_assembles_to() {
 #[track_caller]
 fn check(name: &str, [width, format, address]: [&str; 3], embedded: &[u8]) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ratite/guest").join(format!("{name}.s"));
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder of our own");
     let object = folder.path().join("guest.o");
     let binary = folder.path().join("guest.bin");
 
@@ -37,7 +37,7 @@ fn check(name: &str, [width, format, address]: [&str; 3], embedded: &[u8]) {
         .arg(&binary)
         .arg(&object));
 
-    let assembled = std::fs::read(&binary).unwrap();
+    let assembled = std::fs::read(&binary).expect("the linker has made it");
     assert!(
         assembled == embedded,
         "guest/{name}.bin is not what guest/{name}.s assembles to: assemble it as guest/README.md says"
