@@ -31,6 +31,9 @@ pub(crate) enum Verb {
     /// Runs a tiny guest in QEMU, talks to it, and shows what happens, in a second
     #[command(after_help = DEMO_EXAMPLE)]
     Demo(Demo),
+    /// Tells which accelerators of a QEMU are of use here, by running guest code on each
+    #[command(after_help = ACCEL_EXAMPLES, long_about = ACCEL_AT_LENGTH)]
+    Accel(Accel),
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = RUN_EXAMPLES, long_about = RUN_AT_LENGTH, override_usage = RUN_USAGE)]
     Run(Box<Run>),
@@ -41,6 +44,17 @@ pub(crate) struct Demo {
     /// The QEMU to run, one for x86
     #[arg(long, value_name = "BINARY", default_value = "qemu-system-x86_64")]
     pub(crate) qemu: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Accel {
+    /// The QEMU to ask
+    #[arg(value_name = "BINARY", default_value = "qemu-system-x86_64")]
+    pub(crate) binary: OsString,
+
+    /// How long the measurement of one accelerator may take
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) limit: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -150,6 +164,26 @@ const DEMO_EXAMPLE: &str = "\
 Examples:
   ratite demo
   ratite demo --qemu ./build/qemu-system-x86_64";
+
+const ACCEL_AT_LENGTH: &str = "\
+Tells which accelerators of a QEMU are of use here, by running guest code on each.
+
+That /dev/kvm opens, or that QEMU says it uses KVM, does not say that guests run:
+where virtualisation is only emulated, they run a thousand times too slowly. So each
+accelerator that the binary lists gets a machine of its own, with a few bytes of
+64-bit code that compute, leave the guest, and change page tables.
+
+SPEED is how often a second that code did five instructions. What computes less than
+a quarter as fast as TCG, or leaves the guest less than 2000 times a second, is not
+usable. For a QEMU of another target than x86_64 nothing is measured.";
+
+const ACCEL_EXAMPLES: &str = "\
+Examples:
+  ratite accel
+  ratite accel --limit 30s ./build/qemu-system-x86_64
+
+Exit codes: 0 when at least one is usable; 1 when none is known to be; 2 usage;
+3 the binary could not be started; 4 it did not list them in time.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

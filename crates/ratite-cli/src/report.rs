@@ -13,6 +13,7 @@ use std::io;
 use std::io::Write;
 use std::time::Duration;
 
+use ratite::AcceleratorError;
 use ratite::Asked;
 use ratite::CommandLine;
 use ratite::Exit;
@@ -33,6 +34,12 @@ pub(crate) enum Failure {
     /// The command line is wrong in a way that clap cannot see.
     #[error("{problem}")]
     Usage { problem: String, hint: String },
+    /// A QEMU does not tell its accelerators.
+    #[error(transparent)]
+    Accelerators(AcceleratorError),
+    /// No accelerator is of use; why not was told on stdout.
+    #[error("no accelerator of `{binary}` is known to be usable")]
+    NoneUsable { binary: String },
     /// The machine did not start.
     #[error(transparent)]
     Launch(LaunchError),
@@ -87,7 +94,9 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
             | Failure::Conversation { .. }
             | Failure::Output(_)
             | Failure::Incomplete(_)
-            | Failure::System(_),
+            | Failure::System(_)
+            | Failure::Accelerators(_)
+            | Failure::NoneUsable { .. },
         ) => 1,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
         Err(Failure::Launch(_)) => 3,
@@ -121,6 +130,7 @@ impl Failure {
     pub(crate) fn words(&self) -> Option<&Tail> {
         match self {
             Self::Launch(error) => Some(error.log()),
+            Self::Accelerators(AcceleratorError::NoList { said, .. }) => Some(said),
             Self::TimedOut { source: Some(error), .. } => Some(error.log()),
             other => other.exit().map(|exit| &exit.log),
         }

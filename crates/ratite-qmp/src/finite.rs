@@ -1,6 +1,8 @@
-//! A serializer that writes nothing and refuses floats that JSON cannot hold. Pure.
+//! A serializer that writes nothing and refuses what must not be written: floats that JSON cannot hold, and what is nested
+//! too deeply. Pure.
 //!
-//! serde_json writes NaN and the infinities as `null`; QEMU would get something else than the caller meant.
+//! serde_json writes NaN and the infinities as `null`; QEMU would get something else than the caller meant. Every level
+//! takes stack, here and when it is written; QEMU's own parser stops at 1024.
 
 use serde::Serialize;
 use serde::Serializer;
@@ -9,9 +11,24 @@ use serde::ser::Error as _;
 
 use serde_json::Error;
 
-/// Walks a value and fails at the first float that is not finite.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FiniteOnly;
+/// Walks a value and fails at the first float that is not finite, and where arrays and objects are nested too deeply.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FiniteOnly {
+    depth: usize,
+}
+
+/// The deepest nesting that is written: as QEMU's.
+const DEEPEST: usize = 1024;
+
+impl FiniteOnly {
+    /// One array or object further in.
+    fn deeper(self) -> Result<Self, Error> {
+        match self.depth < DEEPEST {
+            true => Ok(Self { depth: self.depth + 1 }),
+            false => Err(Error::custom(format_args!("nested more than {DEEPEST} levels deep"))),
+        }
+    }
+}
 
 fn check(number: f64) -> Result<(), Error> {
     if number.is_finite() { Ok(()) } else { Err(Error::custom(format_args!("JSON has no number {number}"))) }
@@ -83,19 +100,19 @@ impl Serializer for FiniteOnly {
         _: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        value.serialize(self)
+        value.serialize(self.deeper()?)
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_tuple_variant(
@@ -105,15 +122,15 @@ impl Serializer for FiniteOnly {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 
     fn serialize_struct_variant(
@@ -123,7 +140,7 @@ impl Serializer for FiniteOnly {
         _: &'static str,
         _: usize,
     ) -> Result<Self, Error> {
-        Ok(self)
+        self.deeper()
     }
 }
 

@@ -77,9 +77,9 @@ fn depth_of(text: &str) -> usize {
 /// `value` as compact JSON in ASCII, as QEMU itself writes it.
 ///
 /// # Errors
-/// When the value does not serialise, or holds a float that JSON cannot hold.
+/// When the value does not serialise, holds a float that JSON cannot hold, or is nested more deeply than QEMU reads.
 pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    value.serialize(FiniteOnly)?;
+    value.serialize(FiniteOnly::default())?;
     let mut bytes = Vec::with_capacity(128);
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii(CompactFormatter)))?;
     let text = String::from_utf8(bytes).map_err(serde::ser::Error::custom)?;
@@ -142,6 +142,7 @@ impl Formatter for Ascii {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn half_of_a_surrogate_pair_is_found() {
@@ -151,6 +152,17 @@ mod tests {
         for fine in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e4\n\"""#, "\"\\\""] {
             assert!(!has_lone_surrogate(fine), "{fine}");
         }
+    }
+
+    #[test]
+    fn what_is_nested_more_deeply_than_qemu_reads_is_refused_before_it_takes_all_the_stack() {
+        let nested =
+            |levels| (0..levels).fold(Value::Array(Vec::new()), |inner, _| Value::Array(vec![inner]));
+
+        assert_eq!(to_wire(&nested(1023)).unwrap().len(), 2 * 1024);
+        let error = to_wire(&nested(4000)).unwrap_err();
+
+        assert_eq!(error.to_string(), "nested more than 1024 levels deep");
     }
 
     #[test]

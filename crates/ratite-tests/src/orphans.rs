@@ -365,6 +365,9 @@ mod tests {
     use std::process::Command;
     use std::process::Stdio;
 
+    use crate::scenario::AT_ONCE;
+    use crate::scenario::wait_until;
+
     /// A child that lives until its stdin is closed.
     fn patient_child(mark: Option<&str>) -> Child {
         let mut command = Command::new("cat");
@@ -416,10 +419,10 @@ mod tests {
         let before = Footprint::take().allowing(Allowed::default().child("cat"));
         let mut child = patient_child(Some(&mark));
 
-        // `spawn` returns after the exec, so the child has its own environment already.
-        let marked = processes_with_mark(&mark);
-        let pids: Vec<_> = marked.iter().map(|process| process.pid).collect();
-        assert_eq!(pids, [child.id()]);
+        // `spawn` returns in the middle of the exec, when the child may have no environment yet.
+        let found = || processes_with_mark(&mark).iter().map(|process| process.pid).collect::<Vec<_>>();
+        wait_until("the child has its environment", AT_ONCE, || !found().is_empty());
+        assert_eq!(found(), [child.id()]);
         assert!(before.left().marked.is_empty());
         assert_eq!(before.clone().allowing(Allowed::default()).left().marked.len(), 1);
         drop(child.stdin.take());

@@ -8,6 +8,8 @@ pub mod controller;
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::io;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -175,11 +177,19 @@ pub fn fake_qemu() -> PathBuf {
 /// If it is not there.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("this program has a path");
+    // Without /proc only the first argument tells.
+    let test = env::current_exe().ok().or_else(|| env::args_os().next().map(PathBuf::from));
+    let test = test.expect("this program has a path");
     let mut folders = test.ancestors().skip(1).map(|folder| folder.join(name));
     folders
         .find(|program| program.is_file())
         .unwrap_or_else(|| panic!("no `{name}` near {}: `cargo test` builds it", test.display()))
+}
+
+/// Says on stderr what a test could not try, since the system it runs on does not permit it.
+pub fn not_tested(why: &str) {
+    // A test whose stderr is gone has nobody to tell.
+    let _gone = writeln!(io::stderr(), "not tested: {why}");
 }
 
 /// An error with all its causes, as a user would see them.

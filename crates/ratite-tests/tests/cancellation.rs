@@ -99,7 +99,7 @@ fn a_command_dropped_at_any_point_leaves_the_next_one_its_own_reply() {
         })
         .await;
 
-        assert!(steps >= 3, "there was something to drop");
+        assert!(steps >= 1, "there was something to drop");
     });
 }
 
@@ -214,7 +214,7 @@ fn a_command_dropped_with_its_descriptor_leaves_the_descriptor_nowhere() {
             check_usable(machine, moment).await;
         }
 
-        assert!(steps >= 3, "there was something to drop");
+        assert!(steps >= 1, "there was something to drop");
     });
 }
 

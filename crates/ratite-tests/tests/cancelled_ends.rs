@@ -123,7 +123,7 @@ async fn check_every_take_over(stage: &Stage, config: &MachineConfig, end: End, 
         for _ in 0..MOMENTS / 3 {
             check_taken_over(config, end, Departure::AfterTurns(dice.below(20_000)), next).await;
         }
-        assert!(steps >= 3, "there was something to drop: {end:?}");
+        assert!(steps >= 1, "there was something to drop: {end:?}");
     }
     // And when nobody takes over.
     at_every_point(async |steps| {

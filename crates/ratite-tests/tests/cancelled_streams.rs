@@ -92,7 +92,7 @@ fn a_dropped_search_leaves_every_byte_to_the_next() {
                 check_login(machine, pattern, search, Departure::AfterTurns(dice.below(3000))).await;
             }
 
-            assert!(steps >= 3, "there was something to drop");
+            assert!(steps >= 1, "there was something to drop");
             assert_eq!(console(machine).take().unwrap(), b"");
         }
     });
@@ -198,7 +198,7 @@ fn a_dropped_qtest_command_leaves_the_next_one_its_own_answer() {
             check_next(after_turns(dice.below(300), step).await.map(Result::unwrap)).await;
         }
 
-        assert!(steps >= 3, "there was something to drop");
+        assert!(steps >= 1, "there was something to drop");
     });
 }
 

@@ -1,9 +1,10 @@
-//! The boot sector in the repository is the one that its source describes.
+//! The guests in the repository are those that their sources describe.
 
 use std::path::Path;
 use std::process::Command;
 
 use ratite::guest::BOOT_SECTOR;
+use ratite::guest::SPEED_FIRMWARE;
 
 #[test]
 #[cfg_attr(
@@ -11,21 +12,35 @@ use ratite::guest::BOOT_SECTOR;
     ignore = "the assembler of this machine does not know the guest's instructions"
 )]
 fn the_boot_sector_is_what_its_source_assembles_to() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ratite/guest/boot.s");
-    let folder = tempfile::tempdir().unwrap();
-    let object = folder.path().join("boot.o");
-    let binary = folder.path().join("boot.bin");
+    check("boot", ["--32", "elf_i386", "0x7c00"], BOOT_SECTOR);
+}
 
-    run(Command::new("as").arg("--32").arg("-o").arg(&object).arg(&source));
+#[test]
+#[cfg_attr(
+    not(any(target_arch = "x86", target_arch = "x86_64")),
+    ignore = "the assembler of this machine does not know the guest's instructions"
+)]
+fn the_speed_firmware_is_what_its_source_assembles_to() {
+    check("speed", ["--64", "elf_x86_64", "0x8000"], SPEED_FIRMWARE);
+}
+
+#[track_caller]
+fn check(name: &str, [width, format, address]: [&str; 3], embedded: &[u8]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ratite/guest").join(format!("{name}.s"));
+    let folder = tempfile::tempdir().expect("a folder of our own");
+    let object = folder.path().join("guest.o");
+    let binary = folder.path().join("guest.bin");
+
+    run(Command::new("as").arg(width).arg("-o").arg(&object).arg(&source));
     run(Command::new("ld")
-        .args(["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o"])
+        .args(["-m", format, "-Ttext", address, "--oformat", "binary", "-o"])
         .arg(&binary)
         .arg(&object));
 
-    let assembled = std::fs::read(&binary).unwrap();
+    let assembled = std::fs::read(&binary).expect("the linker has made it");
     assert!(
-        assembled == BOOT_SECTOR,
-        "guest/boot.bin is not what guest/boot.s assembles to: assemble it as guest/README.md says"
+        assembled == embedded,
+        "guest/{name}.bin is not what guest/{name}.s assembles to: assemble it as guest/README.md says"
     );
 }
 

@@ -53,7 +53,8 @@ impl fmt::Display for Exit {
 /// Who wanted a machine to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
-    /// The program, by [`crate::Machine::shutdown`] or a `quit` of its own.
+    /// The program, by [`crate::Machine::shutdown`] or a `quit` of its own. A `quit` that somebody else sends on another
+    /// monitor looks the same.
     Us,
     /// The program, by [`crate::Machine::kill`].
     UsByForce,

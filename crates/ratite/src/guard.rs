@@ -4,7 +4,8 @@
 //! removes the folders then. So each program that launches machines has one guard: a small `/bin/sh` process in a
 //! process group of its own that reads from a pipe to its end. The guard then kills the machines' process groups, and
 //! every process that carries the program's mark in its environment with its group, removes the program's work folders,
-//! and exits.
+//! and exits. If the pipe ends while the program lives, since somebody has killed the holder, it only exits, and the next
+//! launch posts another one.
 //!
 //! ```text
 //! program ── opens it for each line ─► pipe ─► guard (sh)
@@ -18,9 +19,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -37,6 +41,7 @@ use rustix::fs::OFlags;
 use crate::inherit;
 use crate::inherit::Inheritance;
 use crate::procfs::group_of;
+use crate::procfs::is_ours;
 use crate::procfs::start_time;
 
 /// The environment variable that every process of a machine carries: the owner's mark, a dot, and the machine's number.
@@ -46,7 +51,7 @@ pub(crate) const MARK_VARIABLE: &str = "RATITE_MACHINE";
 pub(crate) const FOLDER_PREFIX: &str = "qemu-machine-";
 
 /// Which program a process or folder belongs to: its pid, its start time, and random letters; so that neither a
-/// reused pid nor another pid namespace can be mistaken for it.
+/// reused pid nor another pid namespace can be mistaken for it. The start time is 0 where `/proc` does not tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OwnerMark(String);
 
@@ -54,13 +59,17 @@ impl OwnerMark {
     /// A mark for this process.
     fn of_this_process() -> io::Result<Self> {
         let pid = std::process::id();
-        Ok(Self(format!("{pid}-{}-{}", start_time(pid)?, random_letters()?)))
+        let start = if is_ours() { start_time(pid)? } else { UNKNOWN_START };
+        Ok(Self(format!("{pid}-{start}-{}", random_letters()?)))
     }
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// The start time of an owner whose `/proc` was not its own: whether it lives, only its lock tells.
+pub(crate) const UNKNOWN_START: u64 = 0;
 
 fn random_letters() -> io::Result<String> {
     let mut bytes = [0_u8; 4];
@@ -82,6 +91,11 @@ struct Owner {
 
 impl Owner {
     fn of_this_process() -> io::Result<Self> {
+        if !is_ours() {
+            tracing::warn!(
+                "/proc is missing or another pid namespace's: a wrapper's children may outlive it"
+            );
+        }
         Ok(Self {
             pid: std::process::id(),
             mark: OwnerMark::of_this_process()?,
@@ -91,13 +105,10 @@ impl Owner {
         })
     }
 
-    /// Sees to it that there is a guard, and that it knows all there is to know.
-    fn post_guard(&mut self, start_tied: StartTied) -> io::Result<()> {
-        if self.guard.as_mut().is_some_and(Guard::is_alive) {
-            return Ok(());
-        }
+    /// Puts a new guard in the place of what there was, and tells it all there is to know.
+    fn post(&mut self, guard: Guard) -> io::Result<()> {
         self.dismiss();
-        let guard = self.guard.insert(Guard::start(&self.mark, start_tied)?);
+        let guard = self.guard.insert(guard);
         for folder in &self.folders {
             guard.tell(folder)?;
         }
@@ -128,22 +139,35 @@ impl Owner {
 ///
 /// Without a guard (no `/bin/sh`) machines still run: the parent-death signal stays.
 pub(crate) fn enlist(base: &Path, start_tied: StartTied) -> io::Result<OwnerMark> {
+    /// Held by who posts a guard. Not `OWNER`: the supervisor starts the holder, and may be about to announce a group.
+    static POSTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = POSTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mark, guarded) =
+        with_owner(|owner| (owner.mark.clone(), owner.guard.as_mut().is_some_and(Guard::is_alive)))?;
+    let guard = if guarded { None } else { Some(Guard::start(&mark, start_tied)) };
+    with_owner(|owner| {
+        let posted = guard.map(|guard| guard.and_then(|guard| owner.post(guard)));
+        if let Some(Err(error)) = posted {
+            unguarded(error);
+        }
+        let path = base.as_os_str().as_bytes();
+        if path.contains(&b'\n') {
+            tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
+        } else if owner.folders.insert(path.to_owned()) {
+            owner.tell(path);
+        }
+    })?;
+    Ok(mark)
+}
+
+/// Does something with what is known of this process, which is never anything that waits.
+fn with_owner<T>(act: impl FnOnce(&mut Owner) -> T) -> io::Result<T> {
     let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let pid = std::process::id();
-    let owner = match &mut *owner {
-        Some(known) if known.pid == pid => known,
-        other => other.insert(Owner::of_this_process()?),
-    };
-    if let Err(error) = owner.post_guard(start_tied) {
-        unguarded(error);
+    match &mut *owner {
+        Some(known) if known.pid == pid => Ok(act(known)),
+        other => Ok(act(other.insert(Owner::of_this_process()?))),
     }
-    let path = base.as_os_str().as_bytes();
-    if path.contains(&b'\n') {
-        tracing::warn!(folder = %base.display(), "a line break in the base folder's path: not guarded");
-    } else if owner.folders.insert(path.to_owned()) {
-        owner.tell(path);
-    }
-    Ok(owner.mark.clone())
 }
 
 /// Tells the guard of a process group that is a machine's, or no longer is.
@@ -163,28 +187,49 @@ fn unguarded(error: io::Error) {
     tracing::warn!(%error, "no guard: a wrapper's children may outlive a killed program");
 }
 
-/// How a process is started that is killed when this program ends, however it ends.
-pub(crate) type StartTied = fn(Command) -> io::Result<Child>;
+/// How a process is started that is killed when this program ends, however it ends; and the thread with which it does.
+pub(crate) type StartTied = fn(Command) -> io::Result<(Child, u32)>;
 
 /// The guard of this program. The end of its holder lets it do its work.
 #[derive(Debug)]
 struct Guard {
     process: Child,
     holder: Child,
+    /// Names the pipe, and keeps it no more open than a path would (O_PATH of open(2)).
+    pipe: OwnedFd,
 }
 
 impl Guard {
     /// Starts the guard for what carries `mark`.
     fn start(mark: &OwnerMark, start_tied: StartTied) -> io::Result<Self> {
-        let group = group_of(std::process::id())?.to_string();
+        let pid = std::process::id();
         let (reader, writer) = io::pipe()?;
+        let ours = is_ours();
+        let pipe = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::PATH.bits().cast_signed())
+            .open(format!("/proc/self/fd/{}", writer.as_raw_fd()))?;
         let mut holder = Command::new("/bin/sh");
-        holder.args(["-c", HOLDER, "ratite-holder", &std::process::id().to_string()]);
-        let holder = start_bare(holder, Stdio::null(), writer.into(), start_tied)?;
+        holder.args(["-c", HOLDER, "ratite-holder", &pid.to_string()]);
+        let (holder, thread) = start_bare(holder, Stdio::null(), writer.into(), start_tied)?;
+        // Without a /proc of ours: no numbers from there, and nobody to look for by them.
+        let (group, thread) = match ours {
+            true => (group_of(pid)?.to_string(), format!("/proc/{pid}/task/{thread}/stat")),
+            false => (String::new(), String::new()),
+        };
         let mut guard = Command::new("/bin/sh");
-        guard.args(["-c", SCRIPT, "ratite-guard", mark.as_str(), &group, MARK_VARIABLE, FOLDER_PREFIX]);
+        guard.args([
+            "-c",
+            SCRIPT,
+            "ratite-guard",
+            mark.as_str(),
+            &group,
+            MARK_VARIABLE,
+            FOLDER_PREFIX,
+            &thread,
+        ]);
         match start_bare(guard, reader.into(), Stdio::null(), |mut guard| guard.spawn()) {
-            Ok(process) => Ok(Self { process, holder }),
+            Ok(process) => Ok(Self { process, holder, pipe: pipe.into() }),
             Err(error) => {
                 end(holder);
                 Err(error)
@@ -200,7 +245,7 @@ impl Guard {
         let mut pipe = OpenOptions::new()
             .write(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(format!("/proc/{}/fd/1", self.holder.id()))?;
+            .open(format!("/proc/self/fd/{}", self.pipe.as_raw_fd()))?;
         // Shorter than PIPE_BUF in all but odd cases, so written whole or not at all.
         pipe.write_all(&text)
     }
@@ -218,20 +263,27 @@ impl Guard {
 }
 
 /// Starts a process that shares nothing with us but the two given ends.
-fn start_bare(
+fn start_bare<T>(
     mut command: Command,
     input: Stdio,
     output: Stdio,
-    start: impl FnOnce(Command) -> io::Result<Child>,
-) -> io::Result<Child> {
+    start: impl FnOnce(Command) -> io::Result<T>,
+) -> io::Result<T> {
     // It must not hold open what the program's end is to close.
     let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;
     if !mappings.is_empty() {
         command.fd_mappings(mappings).map_err(io::Error::other)?;
     }
+    inherit::no_blocked_signals(&mut command)?;
+    let mut path = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    // Not every system has grep, sleep and rm there.
+    if let Some(programs) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(programs);
+    }
     command
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", path)
         .current_dir("/")
         .stdin(input)
         .stdout(output)
@@ -243,10 +295,11 @@ fn start_bare(
     child
 }
 
-/// Kills and reaps a process, which may be gone already.
+/// Kills and reaps a process, which may be gone already. Never waits: while somebody traces it, it cannot be reaped.
 fn end(mut process: Child) {
     let _gone = process.kill();
-    let _reaped = process.wait();
+    // Where no thread can be had it stays a zombie.
+    let _thread = std::thread::Builder::new().name("ratite-aside".into()).spawn(move || process.wait());
 }
 
 /// The mark that a machine's processes carry.
@@ -261,16 +314,19 @@ pub(crate) fn owner_in_folder_name(name: &OsStr) -> Option<(u32, u64)> {
 }
 
 /// The holder: it lasts 68 years, the most that every `sleep` takes, unless the program died before it had its signal.
-const HOLDER: &str = r#"[ "$PPID" = "$1" ] && exec sleep 2147483647"#;
+/// What ends all processes of a session or a unit is not for it: the program may want to end its machines then.
+const HOLDER: &str = r#"trap '' HUP INT QUIT TERM; [ "$PPID" = "$1" ] && exec sleep 2147483647"#;
 
 /// The guard itself: POSIX sh, with grep, sleep and rm.
 ///
 /// Each line read is a process group that is a machine's (`+`) or no longer is (`-`), or a base folder (`/`). The end of
-/// input is the end of the program; several rounds then, because a process may have been between fork and exec, with the
-/// parent's environment, when the first looked.
+/// input is the end of the program, or at least of the thread on which the machines' own end hangs, which is ending before
+/// the kernel kills the holder; a thread that is not (field 9 of proc_pid_stat(5), PF_EXITING) has lost its holder otherwise.
+/// Several rounds then, because a process may have been between fork and exec, with the parent's environment, when the first
+/// looked. Without a thread to look at there is no /proc to look into.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
-mark=$1 program_group=$2 variable=$3 prefix=$4
+mark=$1 program_group=$2 variable=$3 prefix=$4 thread=$5
 groups=' '
 set --
 while IFS= read -r line; do
@@ -282,9 +338,12 @@ while IFS= read -r line; do
         /*) set -- "$@" "$line" ;;
     esac
 done
+if [ -n "$thread" ] && { IFS= read -r stat < "$thread"; } 2>/dev/null; then
+    case $stat in *'(ratite-supervis)'*) (set -f; set -- ${stat##*\) }; exit $(($7 & 4))) && exit ;; esac
+fi
 for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 round=0
-while [ $round -lt 40 ]; do
+while [ -n "$thread" ] && [ $round -lt 40 ]; do
     found=
     for file in $(grep -l -a -F "$variable=$mark." /proc/[0-9]*/environ 2>/dev/null); do
         pid=${file#/proc/} pid=${pid%/environ}

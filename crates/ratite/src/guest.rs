@@ -4,6 +4,8 @@
 //! operating system. It runs on the `pc`, `q35` and `isapc` machines of `qemu-system-x86_64` and `qemu-system-i386`.
 //! `guest/README.md` in this crate lists its commands, and `guest/boot.s` is its source.
 //!
+//! [`SPEED_FIRMWARE`] is another one, that shows how fast a machine is; [`crate::Accelerators`] uses it.
+//!
 //! Knows nothing of machines: it hands out bytes, or a descriptor that holds them.
 
 use std::ffi::OsString;
@@ -24,6 +26,12 @@ use crate::config::PassedFd;
 
 /// The guest: one boot sector, which is the first and only sector of its disk.
 pub const BOOT_SECTOR: &[u8; 512] = include_bytes!("../guest/boot.bin");
+
+/// The firmware that runs guest code on demand (`guest/speed.s`): the end of a ROM in the BIOS's place.
+pub const SPEED_FIRMWARE: &[u8; 512] = include_bytes!("../guest/speed.bin");
+
+/// The least that QEMU takes for a BIOS, which begins at a multiple of this.
+const ROM: usize = 64 << 10;
 
 /// What the guest prints once it is up, before its first [`PROMPT`].
 pub const READY: &str = "ratite guest ready";
@@ -53,9 +61,21 @@ pub const PROMPT: &str = "> ";
 /// # Errors
 /// When the system lacks memory or descriptors, or has no `/proc`.
 pub fn boot_sector() -> io::Result<OwnedFd> {
+    sealed(BOOT_SECTOR)
+}
+
+/// Puts a ROM that ends with [`SPEED_FIRMWARE`] into such memory, for `-bios /proc/self/fd/N`.
+pub(crate) fn speed_rom() -> io::Result<OwnedFd> {
+    let mut rom = vec![0; ROM - SPEED_FIRMWARE.len()];
+    rom.extend(SPEED_FIRMWARE);
+    sealed(&rom)
+}
+
+/// Memory that holds these bytes for good, and is read through this descriptor.
+fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create("ratite-guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut memory = File::from(memory);
-    memory.write_all(BOOT_SECTOR)?;
+    memory.write_all(bytes)?;
     rustix::fs::fcntl_add_seals(
         &memory,
         SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,

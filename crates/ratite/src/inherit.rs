@@ -1,14 +1,19 @@
-//! Which descriptors a child gets: those that are meant for it, and nothing of value besides.
+//! What a child inherits: the descriptors that are meant for it, nothing of value besides, and no blocked signals.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
+use std::process::Command;
 
 use command_fds::FdMapping;
+use process_wrap::std::CommandWrap;
+use process_wrap::std::CommandWrapper;
+use process_wrap::std::ResetSigmask;
 
 use crate::procfs::inheritable;
+use crate::procfs::named;
 
 /// What the child is to have, by its number there, and `/dev/null` under every number at which it would inherit something
 /// else.
@@ -22,7 +27,7 @@ pub(crate) fn exactly(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Inheritance> {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     for number in inheritable()?.into_iter().filter(|number| u64::from(number.unsigned_abs()) < most) {
         if mappings.iter().all(|mapping| mapping.child_fd != number) {
-            mappings.push(FdMapping { parent_fd: File::open("/dev/null")?.into(), child_fd: number });
+            mappings.push(FdMapping { parent_fd: dev_null()?.into(), child_fd: number });
         }
     }
     let mut placeholders = Vec::new();
@@ -33,6 +38,18 @@ pub(crate) fn exactly(fds: Vec<(RawFd, OwnedFd)>) -> io::Result<Inheritance> {
         }
     }
     Ok(Inheritance { mappings, placeholders })
+}
+
+fn dev_null() -> io::Result<File> {
+    File::open("/dev/null").map_err(|error| named("/dev/null", error))
+}
+
+/// Has the child begin with no signal blocked, whatever this program blocks: it would be deaf to SIGTERM.
+///
+/// Done in the child. A thread of ours that unblocked a signal which the program takes by signalfd(2) or sigwait(3) would
+/// be where the system delivers it, and be the program's end.
+pub(crate) fn no_blocked_signals(command: &mut Command) -> io::Result<()> {
+    ResetSigmask.pre_spawn(command, &CommandWrap::with_new("", |_| {}))
 }
 
 /// What a child is to inherit.

@@ -105,8 +105,7 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let log = make_log(config, number, folder.path())?;
     let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
-    channels.ends.exit_with_parent =
-        config.asks_exit_with_parent() && probe::exits_with_parent(config, folder.path()).await;
+    channels.ends.exit_with_parent = config.asks_exit_with_parent() && probe::exits_with_parent(config).await;
     let command_line = command_line::render(config, &channels.ends);
     let fault = |kind| LaunchError::new(kind).with_command_line(command_line.clone());
     let output = log.writer().map_err(|error| fault(LaunchErrorKind::Channel(error)))?;
@@ -287,9 +286,9 @@ async fn connect_monitor(
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
 fn is_ours(peer: PeerCredentials, pid: u32) -> bool {
     match peer.pid.and_then(|peer| u32::try_from(peer).ok()) {
-        Some(peer) => procfs::descends(peer, pid),
+        Some(peer) if peer == pid || procfs::is_ours() => procfs::descends(peer, pid),
         // The system does not tell; then at least the user must be ours.
-        None => peer.uid == rustix::process::geteuid().as_raw(),
+        _ => peer.uid == rustix::process::geteuid().as_raw(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accelerator;
 pub mod blocking;
 mod channels;
 mod check;
@@ -27,9 +28,13 @@ mod qtest;
 mod running;
 mod runtime;
 mod shutdown;
+mod speed;
+mod strays;
 mod work_folder;
 mod workdir;
 
+pub use accelerator::AcceleratorError;
+pub use accelerator::Accelerators;
 pub use check::ConfigError;
 pub use command_line::CommandLine;
 pub use config::ConsoleConfig;
@@ -61,6 +66,9 @@ pub use qtest::Qtest;
 pub use qtest::QtestError;
 pub use ratite_qmp as qmp;
 pub use runtime::background;
+pub use speed::Measurement;
+pub use speed::Speed;
+pub use speed::Verdict;
 pub use work_folder::WorkFolder;
 pub use workdir::Log;
 

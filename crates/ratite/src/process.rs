@@ -38,8 +38,9 @@ use crate::exit::ProcessExit;
 use crate::inherit;
 use crate::inherit::Inheritance;
 use crate::procfs::is_ending;
-use crate::procfs::marked;
+use crate::procfs::named;
 use crate::runtime::aside;
+use crate::strays;
 
 /// What to start, ready for the kernel.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ pub(crate) struct Spawn {
 }
 
 /// Whatever has to outlive the process.
-pub(crate) type Estate = Box<dyn Any + Send>;
+pub(crate) type Estate = Box<dyn Any + Send + Sync>;
 
 /// A started process. Dropping it kills the process, its group with it, and drops its estate after that; it never waits.
 #[derive(Debug)]
@@ -125,15 +126,15 @@ impl Process {
 
     /// Waits until it has ended and is reaped.
     pub(crate) fn wait(&self) -> impl Future<Output = Exited> + Send + use<> {
-        let mut state = self.state.clone();
+        let (mut state, started) = (self.state.clone(), self.started);
         async move {
             loop {
                 if let State::Exited(exited) = *state.borrow_and_update() {
                     return exited;
                 }
                 if state.changed().await.is_err() {
-                    // The supervisor publishes before it goes; it can only have gone with the whole program.
-                    std::future::pending::<()>().await;
+                    // The supervisor publishes before it goes, unless it panicked in the middle of that.
+                    return Exited { status: ProcessExit::unknown(), after: started.elapsed() };
                 }
             }
         }
@@ -181,13 +182,16 @@ impl Process {
 
 enum Request {
     Machine(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
-    Tied(Command, std::sync::mpsc::SyncSender<io::Result<Child>>),
+    Tied(Command, std::sync::mpsc::SyncSender<io::Result<Tied>>),
 }
+
+/// A child, and the thread of ours with which it ends.
+pub(crate) type Tied = (Child, u32);
 
 static SUPERVISOR: Mutex<Option<(u32, mpsc::UnboundedSender<Request>)>> = Mutex::new(None);
 
 /// Starts a process that is killed when this program ends. Waits for the fork, not for what it starts.
-pub(crate) fn start_tied(command: Command) -> io::Result<Child> {
+pub(crate) fn start_tied(command: Command) -> io::Result<Tied> {
     let (answer, outcome) = std::sync::mpsc::sync_channel(1);
     supervisor()?.send(Request::Tied(command, answer)).map_err(|_| supervisor_is_gone())?;
     outcome.recv().map_err(|_| supervisor_is_gone())?
@@ -208,21 +212,39 @@ fn supervisor() -> io::Result<mpsc::UnboundedSender<Request>> {
         return Ok(requests.clone());
     }
     let (requests, inbox) = mpsc::unbounded_channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name("ratite-supervisor".into())
-        .spawn(move || runtime.block_on(serve(inbox)))?;
+    let (ready, outcome) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name("ratite-supervisor".into()).spawn(move || live(inbox, &ready))?;
+    outcome.recv().map_err(|_| supervisor_is_gone())??;
     *supervisor = Some((pid, requests.clone()));
     Ok(requests)
+}
+
+/// The supervisor's thread. It makes its runtime itself: one that came from a caller would, where no thread can be had, be
+/// dropped in the caller's runtime, which panics.
+fn live(inbox: mpsc::UnboundedReceiver<Request>, ready: &std::sync::mpsc::SyncSender<io::Result<()>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (runtime, outcome) = match runtime {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let _caller_waits = ready.send(outcome);
+    if let Some(runtime) = runtime {
+        runtime.block_on(serve(inbox));
+    }
 }
 
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = inbox.recv().await {
         match request {
-            // A handle that nobody takes is dropped here, which kills what it stands for.
-            Request::Machine(spawn, answer) => drop(answer.send(start(*spawn))),
+            // A handle that nobody takes is dropped here, which kills what it stands for. A task of its own, because the
+            // end of this one would be the end of every machine.
+            Request::Machine(spawn, answer) => {
+                drop(tokio::spawn(async move { drop(answer.send(start(*spawn))) }));
+            }
             Request::Tied(command, answer) => {
-                let _gone = answer.send(ur_taking_me_with_you::spawn_dying_with_parent(command));
+                let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+                let child = ur_taking_me_with_you::spawn_dying_with_parent(command);
+                let _gone = answer.send(child.map(|child| (child, thread)));
             }
         }
     }
@@ -258,24 +280,25 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     }
     let Inheritance { mappings, placeholders } = inherit::exactly(fds)?;
     command.fd_mappings(mappings).map_err(io::Error::other)?;
+    inherit::no_blocked_signals(&mut command)?;
     // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     drop(placeholders);
     let started = Instant::now();
-    let pid = child.id();
-    let owned = Owned { child, own_group, mark, announce };
-    owned.announce(true);
-    let pidfd = match watch_end(owned.pid()) {
-        Ok(pidfd) => pidfd,
-        Err(error) => {
-            tokio::spawn(owned.end());
-            return Err(error);
-        }
-    };
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
-    tokio::spawn(supervise(owned, pidfd, started, inbox, publish, estate));
-    Ok(Process { pid, started, state, orders })
+    let pid = Pid::from_child(&child);
+    let announce = own_group.then_some(announce);
+    let estate = Some(estate);
+    let owned = Owned { pid, child: Some(child), own_group, mark, announce, started, publish, estate };
+    // Whatever goes wrong from here on, dropping what is owned ends the child.
+    let number = owned.number();
+    if let Some(announce) = announce {
+        announce(number, true);
+    }
+    let pidfd = watch_end(pid)?;
+    tokio::spawn(supervise(owned, pidfd, inbox));
+    Ok(Process { pid: number, started, state, orders })
 }
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).
@@ -284,104 +307,131 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     reason = "sound for an OwnedFd, which keeps its descriptor; the replacement is `unsafe`"
 )]
 fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?)
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from);
+    AsyncFd::new(pidfd.map_err(|error| named("pidfd_open", error))?)
 }
 
-/// A child that is not reaped yet, so that its pid, and its group's, are its own.
+/// A child that is not reaped yet, so that its pid, and its group's, are its own; and what it leaves when it is.
 struct Owned {
-    child: Child,
+    pid: Pid,
+    /// `None` once it is reaped, or somebody else sees to that.
+    child: Option<Child>,
     own_group: bool,
     mark: Option<String>,
-    announce: fn(u32, bool),
+    /// Who is told of its group; `None` where it has none of its own, or its end was told.
+    announce: Option<fn(u32, bool)>,
+    started: Instant,
+    publish: watch::Sender<State>,
+    estate: Option<Estate>,
 }
 
 impl Owned {
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    fn number(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    fn announce(&self, lives: bool) {
-        if self.own_group {
-            (self.announce)(self.child.id(), lives);
+    /// Sends a signal to it and its group. An error means that it is gone, or not ours to signal.
+    fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        match self.own_group {
+            true => rustix::process::kill_process_group(self.pid, signal),
+            false => rustix::process::kill_process(self.pid, signal),
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        let outcome = if self.own_group {
-            rustix::process::kill_process_group(self.pid(), signal)
-        } else {
-            rustix::process::kill_process(self.pid(), signal)
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(pid = %self.pid().as_raw_nonzero(), ?signal, %error, "could not send a signal");
-        }
-    }
-
-    /// Kills it with all its group and what has left the group, and reaps it.
-    async fn end(mut self) -> ProcessExit {
+    /// Kills it with all its group and what has left the group, reaps it, and says how it ended.
+    ///
+    /// Can be begun again where a subscriber of the program's has panicked: each step says first that it is done.
+    async fn end(&mut self, after: Duration) {
         // Before reaping: a zombie leader keeps its group's number from being given to somebody else.
-        self.signal(Signal::KILL);
-        if let Some(mark) = self.mark.take() {
-            aside(move || kill_marked(mark.as_bytes())).await;
+        let _gone = self.signal(Signal::KILL);
+        let strays = match self.mark.take() {
+            Some(mark) => aside(move || strays::kill_marked(mark.as_bytes())).await,
+            None => Ok(Vec::new()),
+        };
+        if strays::come_to_us() {
+            self.reap_strays(strays.as_ref().unwrap_or_else(|left| left)).await;
         }
-        self.announce(false);
-        self.reap().await
+        if let Some(announce) = self.announce.take() {
+            announce(self.number(), false);
+        }
+        let status = self.reap().await;
+        self.publish.send_replace(State::Exited(Exited { status, after }));
+        if strays.is_err() {
+            tracing::warn!("processes of a machine are still there after they were killed");
+        }
+    }
+
+    /// Reaps what came to us with the machine's end, for as long as such processes may take to end.
+    async fn reap_strays(&self, killed: &[Pid]) {
+        let mut ticks = tokio::time::interval(REAPING);
+        let reaping = async {
+            while strays::reap(self.pid, self.own_group, killed) {
+                ticks.tick().await;
+            }
+        };
+        // What takes longer stays a zombie: the machine's end is not to wait for it.
+        let _left = within(STRAYS, "strays", reaping).await;
     }
 
     /// Reaps it. While somebody traces it (ptrace(2)), even a killed process cannot be reaped, and nothing tells when
     /// that is over: it is looked for again and again.
     async fn reap(&mut self) -> ProcessExit {
         let mut ticks = tokio::time::interval(REAPING);
-        loop {
-            ticks.tick().await;
-            match self.child.try_wait() {
+        while let Some(child) = &mut self.child {
+            match child.try_wait() {
                 Ok(None) => {}
-                Ok(Some(status)) => return ProcessExit::new(status),
+                Ok(Some(status)) => {
+                    self.child = None;
+                    return ProcessExit::new(status);
+                }
                 Err(error) => {
+                    self.child = None;
                     tracing::warn!(%error, "could not reap a child");
-                    return ProcessExit::unknown();
                 }
             }
+            ticks.tick().await;
         }
+        ProcessExit::unknown()
+    }
+}
+
+impl Drop for Owned {
+    /// Comes before the end only where something went wrong: the process could not be watched over, or a subscriber of the
+    /// program's panicked. The end goes on in a task of its own.
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        let _gone = self.signal(Signal::KILL);
+        let Ok(supervisor) = tokio::runtime::Handle::try_current() else { return };
+        let mut rest = Self {
+            child: Some(child),
+            mark: self.mark.take(),
+            announce: self.announce.take(),
+            publish: self.publish.clone(),
+            estate: self.estate.take(),
+            ..*self
+        };
+        let end = async move {
+            rest.end(rest.started.elapsed()).await;
+            let estate = rest.estate.take();
+            aside(|| drop(estate)).await;
+        };
+        drop(supervisor.spawn(end));
     }
 }
 
 /// How often a process is looked for that has ended and cannot be reaped yet.
 const REAPING: Duration = Duration::from_millis(10);
 
-/// Kills every process with `mark` in its environment, and looks again until none is left: one may just have forked.
-fn kill_marked(mark: &[u8]) {
-    for _ in 0..STRAY_ROUNDS {
-        let strays = marked(mark);
-        if strays.is_empty() {
-            return;
-        }
-        for pid in strays {
-            // A failure means that it has gone meanwhile, or is not ours to kill.
-            let _gone = rustix::process::kill_process(pid, Signal::KILL);
-        }
-    }
-    tracing::warn!("processes of a machine are still there after they were killed");
-}
+/// How long is waited for strays that are to be reaped.
+const STRAYS: Duration = Duration::from_secs(1);
 
-/// How often strays are looked for; each round kills all that are there.
-const STRAY_ROUNDS: usize = 100;
-
-async fn supervise(
-    owned: Owned,
-    pidfd: AsyncFd<OwnedFd>,
-    started: Instant,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    publish: watch::Sender<State>,
-    estate: Estate,
-) {
+async fn supervise(mut owned: Owned, pidfd: AsyncFd<OwnedFd>, mut orders: mpsc::UnboundedReceiver<Order>) {
     let released = until_exit(&owned, &pidfd, &mut orders).await;
-    let after = started.elapsed();
     // What is left of the group goes with its leader.
-    let status = owned.end().await;
-    publish.send_replace(State::Exited(Exited { status, after }));
+    owned.end(owned.started.elapsed()).await;
     let done = until_released(released, &mut orders).await;
     // Removing a folder may take long, and other machines must not wait for it.
+    let estate = owned.estate.take();
     aside(|| drop(estate)).await;
     if let Some(done) = done {
         let _gone = done.send(());
@@ -400,12 +450,16 @@ async fn until_exit(
         tokio::select! {
             _ended = pidfd.readable() => return released,
             order = orders.recv(), if !abandoned => match order {
-                Some(Order::Signal(signal)) => owned.signal(signal),
+                Some(Order::Signal(signal)) => {
+                    if let Err(error) = owned.signal(signal) {
+                        tracing::debug!(pid = owned.number(), ?signal, %error, "could not send a signal");
+                    }
+                }
                 Some(Order::Release(done)) => released = Some(done),
                 None => {
-                    tracing::debug!(pid = %owned.pid().as_raw_nonzero(), "killing a machine that was dropped");
                     abandoned = true;
-                    owned.signal(Signal::KILL);
+                    let _gone = owned.signal(Signal::KILL);
+                    tracing::debug!(pid = owned.number(), "killed a machine that was dropped");
                 }
             },
         }

@@ -65,10 +65,15 @@ fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
         return format!("`{shown}` is not executable");
     }
     match source.kind() {
-        io::ErrorKind::NotFound => match interpreter(path) {
+        // What it is about stands in it already.
+        _ if source.raw_os_error().is_none() => "the system refuses what is needed for that".into(),
+        io::ErrorKind::NotFound => match interpreter(path).filter(|it| !Path::new(it).exists()) {
             Some(interpreter) => format!("`{shown}` needs the interpreter `{interpreter}`, which is missing"),
+            // Standard input is to be there.
+            None if !Path::new("/dev/null").exists() => "`/dev/null` is missing".into(),
             None => format!("`{shown}` is there, but something it needs to start is missing"),
         },
+        io::ErrorKind::WouldBlock => "the system allows no process more".into(),
         io::ErrorKind::ArgumentListTooLong => {
             "its arguments and environment are too long for the system".into()
         }
@@ -78,12 +83,20 @@ fn what_is_wrong_at(path: &Path, source: &io::Error) -> String {
         _ if source.raw_os_error() == Some(ENOEXEC) => {
             format!("`{shown}` is no program of this machine's format")
         }
+        // A filter of system calls (seccomp(2)) may refuse what is done between fork and exec.
+        _ if matches!(source.raw_os_error(), Some(EPERM | ENOSYS)) => {
+            format!("the system refuses to run `{shown}`, or what comes before that (setpgid, prctl)")
+        }
         _ => format!("the system refuses to run `{shown}`"),
     }
 }
 
 /// "Exec format error", the same number on every Linux.
 const ENOEXEC: i32 = 8;
+
+/// "Operation not permitted" and "Function not implemented", by which system calls are filtered.
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
 
 /// "Too many open files", in this process and in the system.
 const EMFILE: i32 = 24;
@@ -103,4 +116,29 @@ fn interpreter(path: &Path) -> Option<String> {
     let start = memchr::memmem::find(&head, b"/lib")?;
     let end = head[start..].iter().position(|byte| *byte == 0)?;
     Some(String::from_utf8_lossy(&head[start..start + end]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(number: i32, expected: &str) {
+        let source = io::Error::from_raw_os_error(number);
+        assert_eq!(what_is_wrong(Path::new("/bin/sh"), None, &source), expected);
+    }
+
+    #[test]
+    fn nothing_that_is_there_is_said_to_be_missing() {
+        check(2, "`/bin/sh` is there, but something it needs to start is missing");
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_told_apart() {
+        check(EPERM, "the system refuses to run `/bin/sh`, or what comes before that (setpgid, prctl)");
+        check(11, "the system allows no process more");
+        let named = io::Error::other("pidfd_open: Function not implemented (os error 38)");
+        let told = what_is_wrong(Path::new("/bin/sh"), None, &named);
+        assert_eq!(told, "the system refuses what is needed for that");
+    }
 }

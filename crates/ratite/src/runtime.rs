@@ -8,7 +8,12 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
+use std::time::Duration;
+use std::time::Instant;
 
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::process::test_kill_process;
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
@@ -36,8 +41,8 @@ pub fn background() -> io::Result<Handle> {
         return Ok(runtime.handle().clone());
     }
     rehearse(THREADS)?;
-    let runtime =
-        Builder::new_multi_thread().worker_threads(THREADS).thread_name("ratite-io").enable_all().build()?;
+    // Another program of this user may have taken what the rehearsal found.
+    let runtime = std::panic::catch_unwind(build).unwrap_or_else(|_| Err(Errno::AGAIN.into()))?;
     let handle = runtime.handle().clone();
     if let Some((_, parents)) = background.replace((pid, runtime)) {
         // Its threads are the parent's: to shut it down here would wait for what does not exist.
@@ -46,15 +51,34 @@ pub fn background() -> io::Result<Handle> {
     Ok(handle)
 }
 
+fn build() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(THREADS).thread_name("ratite-io").enable_all().build()
+}
+
 /// Starts as many threads at once and ends them again: where that fails, tokio would panic.
 fn rehearse(threads: usize) -> io::Result<()> {
     let gate = Mutex::new(());
-    thread::scope(|scope| {
-        let _closed = gate.lock();
-        let start = |_| thread::Builder::new().spawn_scoped(scope, || drop(gate.lock())).map(drop);
-        (0..threads).try_for_each(start)
-    })
+    let numbers: Vec<Pid> = thread::scope(|scope| {
+        let closed = gate.lock();
+        let wait_and_tell = || {
+            drop(gate.lock());
+            rustix::thread::gettid()
+        };
+        let start = |_| thread::Builder::new().spawn_scoped(scope, wait_and_tell);
+        let started = (0..threads).map(start).collect::<io::Result<Vec<_>>>()?;
+        drop(closed);
+        Ok::<_, io::Error>(started.into_iter().filter_map(|thread| thread.join().ok()).collect())
+    })?;
+    // A thread that was joined still counts until the kernel has forgotten its number.
+    let start = Instant::now();
+    while start.elapsed() < FORGOTTEN && numbers.iter().any(|it| test_kill_process(*it).is_ok()) {
+        thread::yield_now();
+    }
+    Ok(())
 }
+
+/// How long the kernel may take to forget a thread that has ended.
+const FORGOTTEN: Duration = Duration::from_millis(500);
 
 /// Does `work` on a thread of its own, since it may take long; on this one only where the system gives no thread.
 pub(crate) async fn aside<T, F>(work: F) -> T

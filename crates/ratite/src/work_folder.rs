@@ -66,7 +66,13 @@ impl WorkFolder {
 fn sweep_aside(base: PathBuf) {
     if let Ok(runtime) = background() {
         runtime.spawn_blocking(move || {
-            let is_alive = |pid, start| procfs::start_time(pid).is_ok_and(|living| living == start);
+            // Of an owner whose number means nothing here, only the lock tells whether it lives.
+            let numbers_tell = procfs::is_ours();
+            let is_alive = |pid, start| {
+                numbers_tell
+                    && start != guard::UNKNOWN_START
+                    && procfs::start_time(pid).is_ok_and(|living| living == start)
+            };
             workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
         });
     }

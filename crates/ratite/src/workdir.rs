@@ -50,7 +50,7 @@ impl Drop for Workdir {
         self.lock = None;
         let (most, pause) = REMOVALS;
         for _ in 0..most {
-            match std::fs::remove_dir_all(self.path()) {
+            match remove(self.path()) {
                 // A program at its limit can remove nothing until others have closed something.
                 Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => {
                     std::thread::park_timeout(pause);
@@ -66,9 +66,30 @@ impl Drop for Workdir {
     }
 }
 
+/// Removes a folder, the lock file last: where that is broken off by the program's end, the lock still tells that its owner
+/// is dead.
+fn remove(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            _ if entry.file_name() == LOCK => {}
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    match std::fs::remove_file(folder.join(LOCK)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::remove_dir(folder)
+}
+
 /// "Too many open files", in this process and in the system; the same numbers on every Linux.
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
+
+/// How often a folder is made that others sweep at once.
+const CREATIONS: usize = 50;
 
 /// The file in a work folder that its owner keeps locked.
 const LOCK: &str = "owner.lock";
@@ -76,6 +97,20 @@ const LOCK: &str = "owner.lock";
 impl Workdir {
     /// Makes a folder `PREFIX…` in `base`, with mode 0700.
     pub(crate) fn create(base: &Path, prefix: &str, keep: bool) -> io::Result<Self> {
+        let mut attempts = 0..CREATIONS;
+        loop {
+            match Self::try_to_create(base, prefix, keep) {
+                Ok(Some(workdir)) => return Ok(workdir),
+                Err(error) => return Err(error),
+                Ok(None) if attempts.next().is_some() => {}
+                Ok(None) => return Err(io::Error::other("others remove each folder as soon as it is made")),
+            }
+        }
+    }
+
+    /// The same; `None` if a program in another pid namespace, which cannot see that we live, has swept the folder before it
+    /// was locked.
+    fn try_to_create(base: &Path, prefix: &str, keep: bool) -> io::Result<Option<Self>> {
         let folder = tempfile::Builder::new()
             .prefix(prefix)
             .rand_bytes(8)
@@ -86,11 +121,19 @@ impl Workdir {
             .keep();
         // Owned from here on: what fails below removes it.
         let mut workdir = Self { folder, keep, maker: std::process::id(), lock: None };
+        // The umask may have taken away even the owner's permissions: the folder's, and the lock's, which others look at.
+        std::fs::set_permissions(&workdir.folder, Permissions::from_mode(0o700))?;
         let lock =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(workdir.folder.join(LOCK))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        workdir.lock = Some(lock);
-        Ok(workdir)
+        lock.set_permissions(Permissions::from_mode(0o600))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if lock.metadata()?.nlink() > 0 => {
+                workdir.lock = Some(lock);
+                Ok(Some(workdir))
+            }
+            Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -113,9 +156,13 @@ pub(crate) fn sweep(
         let Some((pid, start)) = owner(&entry.file_name()) else {
             continue;
         };
-        if is_alive(pid, start) || !is_dead(&entry.path()) {
+        if is_alive(pid, start) {
             continue;
         }
+        // Held until the folder is gone: one that is just being made could get its lock meanwhile.
+        let Some(_lock) = lock_of_the_dead(&entry.path()) else {
+            continue;
+        };
         match std::fs::remove_dir_all(entry.path()) {
             Ok(()) => tracing::info!(folder = %entry.path().display(), "swept the folder of a dead program"),
             Err(error) => tracing::debug!(folder = %entry.path().display(), %error, "could not sweep"),
@@ -123,20 +170,23 @@ pub(crate) fn sweep(
     }
 }
 
-/// Whether `folder` is this user's, and nobody holds its lock.
-fn is_dead(folder: &Path) -> bool {
+/// The lock of `folder`, if the folder is this user's and nobody holds it; no file if there is none.
+fn lock_of_the_dead(folder: &Path) -> Option<Option<File>> {
     let ours = |metadata: &std::fs::Metadata| metadata.uid() == rustix::process::geteuid().as_raw();
     if !std::fs::symlink_metadata(folder).is_ok_and(|metadata| metadata.is_dir() && ours(&metadata)) {
-        return false;
+        return None;
     }
     let lock = OpenOptions::new().write(true).custom_flags(no_follow()).open(folder.join(LOCK));
     match lock {
-        Ok(lock) => rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        Ok(lock) => {
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(Some(lock))
+        }
         // Its owner died before it could lock, or is about to: only a folder of some age counts as dead.
         Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::metadata(folder)
             .and_then(|metadata| metadata.modified())
-            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > UNLOCKED_AGE)),
-        Err(_) => false,
+            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > UNLOCKED_AGE))
+            .then_some(None),
+        Err(_) => None,
     }
 }
 
@@ -177,14 +227,16 @@ impl Log {
         let path = folder.join(&file_name);
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {}", path.display(), bare(error)));
-        let mut unnamed = tempfile::Builder::new()
+        let (file, mut unnamed) = tempfile::Builder::new()
             .prefix(".ratite-")
-            // As any new file, which the umask decides.
+            .append(true)
+            // As any new file, which the umask decides; but not on what its owner may, who reads and rotates it.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .map_err(named)?
-            .into_temp_path();
-        let file = OpenOptions::new().read(true).append(true).custom_flags(no_follow()).open(&unnamed)?;
+            .into_parts();
+        let mode = file.metadata()?.permissions().mode() | 0o600;
+        file.set_permissions(Permissions::from_mode(mode))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         loop {
             match unnamed.persist_noclobber(&path) {
@@ -286,6 +338,8 @@ fn set_aside(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
     use tempfile::TempDir;
 
     fn base() -> TempDir {
@@ -332,6 +386,28 @@ mod tests {
         assert!(
             living_elsewhere.path().exists() && alive_path.exists() && stranger.exists() && young.exists()
         );
+    }
+
+    #[test]
+    fn a_folder_is_never_swept_from_under_its_maker() {
+        let base = base();
+        let done = AtomicBool::new(false);
+
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                // As in other pid namespaces: nobody's number means anything.
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        sweep(base.path(), owner, |_, _| false);
+                    }
+                });
+            }
+            let is_whole =
+                |workdir: io::Result<Workdir>| workdir.is_ok_and(|it| it.path().join(LOCK).exists());
+            let lost = (0..300).filter(|_| !is_whole(Workdir::create(base.path(), "w-7-1-", false))).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The verbs, one a file, and what surrounds each of them: the runtime, the signals, and the net that catches a bug.
 
+mod accel;
 mod demo;
 mod run;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         runtime.block_on(async {
             let mut signals = Signals::listen().map_err(Failure::System)?;
             match cli.verb {
+                Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
             }

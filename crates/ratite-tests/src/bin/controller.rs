@@ -18,6 +18,7 @@ use std::process::Command;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::signal::SigSet;
 use ratite::ConsoleConfig;
 use ratite::Machine;
 use ratite::MachineConfig;
@@ -26,6 +27,10 @@ use ratite_tests::scenario::fake_qemu;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use tokio::runtime::Runtime;
+use tracing::Metadata;
+use tracing::span::Attributes;
+use tracing::span::Id;
+use tracing::span::Record;
 
 /// The options, each with the name of its value, if it has one.
 const OPTIONS: &str = "\
@@ -37,7 +42,11 @@ const OPTIONS: &str = "\
 --callers-group      machines stay in our process group
 --keep               work folders are kept
 --descriptors COUNT  we may have no more descriptors
---file-size BYTES    no file may become larger";
+--threads COUNT      our user may have so many threads more than now
+--file-size BYTES    no file may become larger
+--block-signals      every signal is blocked in each of our threads
+--subreaper          orphans among our descendants become our children
+--panicking          what the supervisor logs makes our subscriber panic";
 
 struct Controller {
     config: MachineConfig,
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let mut count = 1;
+    let mut threads: Option<u64> = None;
     let mut config = MachineConfig::new(fake_qemu());
     let mut wrapper = Vec::new();
     let mut words = env::args().skip(1);
@@ -82,6 +92,22 @@ fn run() -> Result<(), Box<dyn Error>> {
             "--keep" => config.keep_folder(),
             "--descriptors" => limit(Resource::Nofile, value()?.parse()?, config)?,
             "--file-size" => limit(Resource::Fsize, value()?.parse()?, config)?,
+            "--threads" => {
+                threads = Some(value()?.parse()?);
+                config
+            }
+            "--block-signals" => {
+                SigSet::all().thread_block()?;
+                config
+            }
+            "--subreaper" => {
+                rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+                config
+            }
+            "--panicking" => {
+                tracing::subscriber::set_global_default(Panicking)?;
+                config
+            }
             other => return Err(format!("no option {other}; the options:\n{OPTIONS}").into()),
         };
     }
@@ -90,6 +116,9 @@ fn run() -> Result<(), Box<dyn Error>> {
         machines: Vec::new(),
         runtime: Some(Runtime::new()?),
     };
+    if let Some(more) = threads {
+        controller.config = limit(Resource::Nproc, threads_of_our_user()? + more, controller.config)?;
+    }
     for _ in 0..count {
         controller.launch()?;
     }
@@ -133,6 +162,14 @@ impl Controller {
                 Err(error) => say(&format!("failed: {}", chain(&*error))),
             },
             "shut down" => self.shut_down()?,
+            "drop" => {
+                let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+                for machine in self.machines.drain(..) {
+                    let ended = machine.exited();
+                    drop(machine);
+                    say(&runtime.block_on(ended).to_string());
+                }
+            }
             "descriptors" => say(&std::fs::read_dir("/proc/self/fd")?.count().to_string()),
             other => {
                 let folder = other.strip_prefix("launch in ").ok_or_else(|| format!("no order {other}"))?;
@@ -154,6 +191,40 @@ impl Controller {
         }
         Ok(())
     }
+}
+
+/// As the system counts them for RLIMIT_NPROC (getrlimit(2)).
+fn threads_of_our_user() -> io::Result<u64> {
+    let ours = format!("\nUid:\t{}\t", rustix::process::getuid().as_raw());
+    let threads = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Threads:").map(str::trim));
+        line.and_then(|count| count.parse::<u64>().ok()).filter(|_| status.contains(&ours))
+    };
+    let processes = std::fs::read_dir("/proc")?.flatten();
+    let statuses = processes.filter_map(|it| std::fs::read_to_string(it.path().join("status")).ok());
+    Ok(statuses.filter_map(threads).sum())
+}
+
+/// A subscriber as of a program whose standard output is gone.
+struct Panicking;
+
+impl tracing::Subscriber for Panicking {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "ratite::process"
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("as ordered");
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
 }
 
 fn limit(resource: Resource, most: u64, config: MachineConfig) -> io::Result<MachineConfig> {

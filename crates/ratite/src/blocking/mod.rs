@@ -21,6 +21,7 @@
 //! (`spawn_blocking`) it works. It also panics in a process that was forked off the one that
 //! launched: the background threads are not there.
 
+mod accelerator;
 mod console;
 mod listener;
 mod machine;
@@ -28,6 +29,7 @@ mod qmp;
 mod qtest;
 mod wait;
 
+pub use accelerator::Accelerators;
 pub use console::Console;
 pub use listener::Listener;
 pub use machine::Machine;

@@ -59,6 +59,7 @@ impl Machine {
         match call.name.as_str() {
             "query-version" => returned(&version()),
             "query-status" => returned(&self.status()),
+            "query-target" => returned(&self.target()),
             "query-name" => returned(&self.name.as_ref().map_or(json!({}), |name| json!({ "name": name }))),
             "query-commands" => {
                 returned(&COMMANDS.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>().into())
@@ -136,6 +137,11 @@ impl Machine {
 
     fn status(&self) -> Value {
         json!({ "status": if self.running { "running" } else { "paused" }, "running": self.running })
+    }
+
+    fn target(&self) -> Value {
+        let target = self.words.value("target").map(|target| target.to_string_lossy());
+        json!({ "arch": target.as_deref().unwrap_or("x86_64") })
     }
 
     fn set_running(&mut self, running: bool) -> Answer {
@@ -339,6 +345,7 @@ const COMMANDS: &[&str] = &[
     "qmp_capabilities",
     "query-version",
     "query-status",
+    "query-target",
     "query-name",
     "query-commands",
     "stop",

@@ -113,6 +113,7 @@ const WORDS: &[(&str, Takes)] = &[
     ("exit-on", Takes::Text),  // exits with status 1 instead of answering this command
     ("hang-on", Takes::Text),  // reads no monitor any more instead of answering this command
     ("never-answer", Takes::Text), // does not answer this command, and does not execute it
+    ("target", Takes::Text),   // is for this target instead of x86_64
     // The end.
     ("ignore-quit", Takes::Nothing),         // answers quit, and lives on
     ("quit-no-reply", Takes::Nothing),       // exits on quit, with neither event nor answer
