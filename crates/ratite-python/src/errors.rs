@@ -65,7 +65,7 @@ fn process_exit<'py>(py: Python<'py>, status: Option<ProcessExit>) -> PyResult<F
 }
 
 /// An error with its causes, on one line.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

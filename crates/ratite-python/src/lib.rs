@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod accelerators;
 mod client;
 mod config;
 mod console;
@@ -25,6 +26,8 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::accelerators::measure;
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]

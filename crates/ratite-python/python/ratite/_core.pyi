@@ -14,6 +14,7 @@ __all__ = [
     "Qtest",
     "Server",
     "WorkFolder",
+    "measure",
 ]
 
 _T = TypeVar("_T")
@@ -23,6 +24,12 @@ _Wanted = Sequence[Tuple[Optional[str], Optional[str]]]
 class Pending(Generic[_T]):
     def wait(self) -> _T: ...
     def __await__(self) -> Generator[Any, None, _T]: ...
+
+_Figures = Tuple[float, float, Optional[float], Optional[float], Optional[float], Optional[float]]
+
+def measure(
+    binary: str, accelerator: Optional[str], seconds: float
+) -> Pending[List[Tuple[str, bool, str, str, Optional[_Figures]]]]: ...
 
 @final
 class ProcessExit:
