@@ -76,7 +76,7 @@ def plant(contender: Contender, source: Source, prepared: Prepared, work: Path, 
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source.folder / name, folder / name)
     for package in contender.replaces:
-        shutil.rmtree(folder / "python" / "qemu" / package)
+        take_away(folder / "python" / "qemu" / package, contender)
 
     path = [*map(str, contender.folders), str(folder / "python"), str(prepared.packages)]
     environment = {
@@ -92,6 +92,14 @@ def plant(contender: Contender, source: Source, prepared: Prepared, work: Path, 
     tree = Tree(source, folder, build_folder(folder), environment)
     check_imports(tree, contender, python)
     return tree
+
+
+def take_away(package: Path, contender: Contender) -> None:
+    """Removes a package of QEMU's, but for the modules that the contender leaves to it."""
+    homes = [folder / "qemu" / package.name for folder in contender.folders]
+    for module in package.iterdir():
+        if module.name == "__init__.py" or any((home / module.name).exists() for home in homes):
+            shutil.rmtree(module) if module.is_dir() else module.unlink()
 
 
 def build_folder(folder: Path) -> Path:
