@@ -89,6 +89,9 @@ impl Channels {
         } else {
             None
         };
+        if let Some((_, console)) = theirs.iter().find(|(number, _)| ends.console == Some(*number)) {
+            widen(console);
+        }
         let mut files = Vec::new();
         for monitor in &config.extra_monitors {
             let (ExtraMonitor::Qmp(path) | ExtraMonitor::Human(path)) = monitor else { continue };
@@ -109,6 +112,21 @@ impl Channels {
         Ok(Self { monitor, console, qtest, files, ends, theirs })
     }
 }
+
+/// Has as much as possible fit between QEMU and the console's pump. A guest writes byte by byte, and each write takes the room
+/// of a packet: not 300 fit by default (socket(7), `SO_SNDBUF`), and some of QEMU's devices drop what does not fit at once.
+fn widen(console: &OwnedFd) {
+    let forced = rustix::net::sockopt::set_socket_send_buffer_size_force(console, ROOM);
+    // Only root may go beyond the system's limit; without it there is room for twice as much as by default.
+    if forced.is_err()
+        && let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(console, ROOM)
+    {
+        tracing::debug!(%error, "a console keeps its small buffer");
+    }
+}
+
+/// How many bytes may be on their way, the kernel's own accounts included.
+const ROOM: usize = 4 << 20;
 
 /// Why a channel could not be opened.
 #[derive(Debug)]
