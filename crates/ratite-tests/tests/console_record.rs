@@ -193,7 +193,7 @@ fn the_stream_can_be_had_itself_with_what_was_not_read() {
 #[test]
 fn a_stream_that_was_taken_and_is_not_read_does_not_hold_up_the_end() {
     play(async |stage| {
-        let machine = launch(stage, &["quit-console=4000000"], ConsoleConfig::serial()).await;
+        let machine = launch(stage, &["quit-console=40000000"], ConsoleConfig::serial()).await;
         let (stream, _) = machine.console().unwrap().take_stream().await.unwrap();
 
         // QEMU blocks on what nobody reads: the grace passes, and then it is killed.

@@ -1,8 +1,7 @@
 //! Programs in roles of their own: one that blocks signals, one that gets orphans, one that reaps all there is.
 
 use std::fs;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::thread;
 
 use ratite::LaunchErrorKind;
@@ -46,10 +45,13 @@ fn a_program_that_gets_orphans_gets_no_zombies_from_machines() {
 #[test]
 fn a_program_that_reaps_every_child_still_sees_its_machines_end() {
     play(async |stage| {
-        let over = AtomicBool::new(false);
+        let playing = Arc::new(());
+        let watched = Arc::downgrade(&playing);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
+            // Over also when what is played panics.
+            let _playing = playing;
+            scope.spawn(move || {
+                while watched.strong_count() > 0 {
                     // No child, or none that has ended.
                     let _none = rustix::process::wait(WaitOptions::NOHANG);
                     thread::yield_now();
@@ -67,7 +69,6 @@ fn a_program_that_reaps_every_child_still_sees_its_machines_end() {
                     assert!(matches!(error.kind(), LaunchErrorKind::Exited(_)), "{error:?}");
                 });
             });
-            over.store(true, Ordering::Relaxed);
         });
     });
 }

@@ -301,14 +301,18 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     Ok(Process { pid: number, started, state, orders })
 }
 
-/// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3).
+/// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3). None of one that has ended already, and
+/// was reaped by the program, which waits for every child.
 #[expect(
     deprecated,
     reason = "sound for an OwnedFd, which keeps its descriptor; the replacement is `unsafe`"
 )]
-fn watch_end(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from);
-    AsyncFd::new(pidfd.map_err(|error| named("pidfd_open", error))?)
+fn watch_end(pid: Pid) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+    match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => AsyncFd::new(pidfd).map(Some),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(error) => Err(named("pidfd_open", error.into())),
+    }
 }
 
 /// A child that is not reaped yet, so that its pid, and its group's, are its own; and what it leaves when it is.
@@ -425,8 +429,15 @@ const REAPING: Duration = Duration::from_millis(10);
 /// How long is waited for strays that are to be reaped.
 const STRAYS: Duration = Duration::from_secs(1);
 
-async fn supervise(mut owned: Owned, pidfd: AsyncFd<OwnedFd>, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let released = until_exit(&owned, &pidfd, &mut orders).await;
+async fn supervise(
+    mut owned: Owned,
+    pidfd: Option<AsyncFd<OwnedFd>>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let released = match pidfd {
+        Some(pidfd) => until_exit(&owned, &pidfd, &mut orders).await,
+        None => None,
+    };
     // What is left of the group goes with its leader.
     owned.end(owned.started.elapsed()).await;
     let done = until_released(released, &mut orders).await;
