@@ -281,10 +281,10 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     let Inheritance { mappings, placeholders } = inherit::exactly(fds)?;
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     inherit::no_blocked_signals(&mut command)?;
+    let started = Instant::now();
     // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     drop(placeholders);
-    let started = Instant::now();
     let (publish, state) = watch::channel(State::Running);
     let (orders, inbox) = mpsc::unbounded_channel();
     let pid = Pid::from_child(&child);
