@@ -1,6 +1,6 @@
 //! The Rust half of the Python package `ratite`: the async API of ratite, one class for each of its types.
 //!
-//! What waits returns a [`pending::Pending`], which Python either blocks on or awaits; everything else is a plain call.
+//! What waits returns a `Pending`, which Python either blocks on or awaits; everything else is a plain call.
 //! No policy lives here, and no default: those are Python's, where users can read and override them.
 
 #![deny(unsafe_code)]
