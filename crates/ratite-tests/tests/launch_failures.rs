@@ -13,6 +13,7 @@ use ratite::MachineConfig;
 use ratite::PassedFd;
 use ratite_tests::scenario::Stage;
 use ratite_tests::scenario::assert_says;
+use ratite_tests::scenario::chain;
 use ratite_tests::scenario::entries;
 use ratite_tests::scenario::fake_qemu;
 use ratite_tests::scenario::play;
@@ -70,6 +71,7 @@ fn what_is_no_program_is_said_to_be_what_it_is() {
         let script = file(stage, "script", "#!/bin/sh\n", 0o644);
         let text = file(stage, "text", "neither a script nor a program", 0o755);
         let empty = file(stage, "empty", "", 0o755);
+        let broken = file(stage, "broken", "\x7fELF and no more", 0o755);
         let orphaned = file(stage, "orphaned", "#!/nope/python3 -u\n", 0o755);
         symlink("nowhere", stage.path("dangling")).unwrap();
 
@@ -80,8 +82,26 @@ fn what_is_no_program_is_said_to_be_what_it_is() {
         check(stage.base(), &["is a folder"]).await;
         check(&text, &["text` is no program of this machine's format"]).await;
         check(&empty, &["empty` is no program of this machine's format"]).await;
+        check(&broken, &["broken` is no program of this machine's format"]).await;
         check(&orphaned, &["orphaned` needs the interpreter `/nope/python3`, which is missing"]).await;
         check(&stage.path("dangling"), &["dangling", "there is no such file"]).await;
+    });
+}
+
+#[test]
+fn a_program_for_another_kind_of_machine_is_not_run_by_a_shell() {
+    play(async |stage| {
+        let mut program = fs::read("/bin/sh").unwrap();
+        // SPARC's, which no machine runs beside its own.
+        program[18..20].copy_from_slice(&[2, 0]);
+        let foreign = file(stage, "foreign", &program, 0o755);
+
+        let error = refused(&of(stage, &foreign)).await;
+
+        // Where formats are registered with the kernel (binfmt_misc), only it knows.
+        let told = ["foreign` is no program of this machine's format", "before its monitor was ready"];
+        let text = chain(&error);
+        assert!(told.iter().any(|words| text.contains(words)), "{text}");
     });
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn find(program: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(search?).map(|folder| folder.join(program)).find(|candidate| candidate.exists())
 }
 
-/// Refuses a file of text that names no interpreter.
+/// Refuses a file of text that names no interpreter, and a program for another kind of machine.
 ///
 /// The system would (ENOEXEC), but the C library's `execvp` runs such a file with the shell instead, whose complaints about
 /// it tell nothing.
@@ -41,7 +41,31 @@ pub(crate) fn check(program: &Path, search: Option<&OsStr>) -> io::Result<()> {
     let Ok(head) = head(&path) else { return Ok(()) };
     // Other formats may be registered with the kernel (binfmt_misc), but none of them is text.
     let is_text = !head.contains(&0) && !head.starts_with(b"\x7fELF");
-    if is_text && !head.starts_with(b"#!") { Err(io::Error::from_raw_os_error(ENOEXEC)) } else { Ok(()) }
+    let is_foreign = head.starts_with(b"\x7fELF") && !may_be_ours(&head);
+    match is_foreign || is_text && !head.starts_with(b"#!") {
+        true => Err(io::Error::from_raw_os_error(ENOEXEC)),
+        false => Ok(()),
+    }
+}
+
+/// Whether an ELF program (elf(5)) may run here: it is for the machine that we are for, or its little sister, or the kernel has been
+/// told how to run others' (binfmt_misc).
+fn may_be_ours(head: &[u8]) -> bool {
+    const MACHINE: std::ops::Range<usize> = 18..20;
+    const LITTLE_SISTERS: [([u8; 2], [u8; 2]); 2] = [([62, 0], [3, 0]), ([183, 0], [40, 0])];
+    let Some(theirs) = head.get(MACHINE) else { return false };
+    let ours = self::head(Path::new("/proc/self/exe")).unwrap_or_default();
+    // Without `/proc` nothing is known of us.
+    let Some(ours) = ours.get(MACHINE) else { return true };
+    let is_sister = LITTLE_SISTERS.iter().any(|(big, little)| big == ours && little == theirs);
+    theirs == ours || is_sister || knows_other_formats()
+}
+
+/// Whether a format is registered with the kernel, beside its two files for doing so.
+fn knows_other_formats() -> bool {
+    std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|entries| {
+        entries.flatten().any(|entry| !["register", "status"].iter().any(|it| entry.file_name() == *it))
+    })
 }
 
 /// Whether a program is a script, which starts what it likes.
