@@ -79,6 +79,17 @@ class Apt:
             call(["dpkg-deb", "-x", str(archive), str(into)])
         shutil.rmtree(downloads)
 
+    def unpack_with_libraries(self, package: str, into: Path) -> None:
+        """Does the same with a package and with all that it depends on and that is not installed."""
+        downloads = into.with_name(into.name + ".download")
+        (downloads / "partial").mkdir(parents=True)
+        # The system's lock is for those who change it.
+        options = [f"-o=Dir::Cache::Archives={downloads}", "-o=Debug::NoLocking=true", "--no-install-recommends"]
+        self.run("apt-get", *options, "--yes", "--download-only", "install", package)
+        for archive in downloads.glob("*.deb"):
+            call(["dpkg-deb", "-x", str(archive), str(into)])
+        shutil.rmtree(downloads)
+
     def has_source(self, version: str) -> bool:
         """Tells whether the archives offer the source of this version."""
         shown = self.run("apt-cache", "showsrc", "--only-source", "qemu")

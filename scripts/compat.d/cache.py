@@ -3,6 +3,7 @@
     <cache>/qemu-7.2.22/         the source of the installed QEMU, and of a newer one, as far as tests need it
     <cache>/modules-7.2.22/      the accelerator `qtest` for the installed QEMU
     <cache>/others-7.2.22/       QEMU for other architectures, of the same version, unpacked and not installed
+    <cache>/graphviz/            the program `dot`, unpacked and not installed, if the system has none
     <cache>/packages-3.11/       Python packages that the tests import, for one version of Python
     <cache>/apt/                 the private apt's lists
 
@@ -50,6 +51,16 @@ OTHER_PACKAGES = (
 # Where a QEMU looks for firmware, beside its own folder.
 FIRMWARE = ("share/qemu", "share/seabios", "lib/ipxe/qemu")
 
+# Tells an unpacked `dot` where its libraries and plugins lie, which it would look for in the system's folders.
+DOT = """\
+#!/bin/sh
+root=$(dirname "$(dirname "$0")")
+for libraries in "$root"/usr/lib/*-linux-gnu*; do
+    export LD_LIBRARY_PATH="$libraries" GVBINDIR="$libraries/graphviz"
+done
+exec "$root/usr/bin/dot" "$@"
+"""
+
 # The rest of QEMU's source is half a gigabyte that no test reads.
 KEPT = ("COPYING", "VERSION", "accel", "include", "module-common.c", "python", "qapi", "scripts", "tcg", "tests")
 
@@ -72,6 +83,7 @@ class Prepared:
     sources: tuple[Source, ...]
     packages: Path
     modules: Path | None
+    dot: Path | None
     obstacles: tuple[str, ...]
     binaries: dict[str, Path]
 
@@ -95,8 +107,10 @@ class Cache:
         sources = tuple(map(given_source, given)) or self.sources(refresh)
         packages = self.packages()
         modules, obstacles = self.modules(qemu, version, sources, may_download=not given)
+        dot, without_dot = self.dot(may_download=not given)
         binaries = self.binaries(qemu, version, may_download=not given)
-        return Prepared(qemu, version, package, sources, packages, modules, obstacles, binaries)
+        obstacles += without_dot
+        return Prepared(qemu, version, package, sources, packages, modules, dot, obstacles, binaries)
 
     def sources(self, refresh: bool) -> tuple[Source, ...]:
         """Returns the source of the installed package, and the newest one of the archives."""
@@ -175,6 +189,37 @@ class Cache:
         if not qtest_works(qemu, environment):
             return None, ("no accelerator `qtest`: QEMU refused the module that was compiled for it",)
         return folder, ()
+
+    def dot(self, may_download: bool) -> tuple[Path | None, tuple[str, ...]]:
+        """Returns the program that draws graphs, and what keeps its tests from running."""
+        installed = shutil.which("dot")
+        if installed:
+            return Path(installed), ()
+        folder = self.folder / "graphviz"
+        if not folder.is_dir():
+            if not may_download:
+                return None, ("no program `dot`: it is not installed",)
+            try:
+                self.unpack_dot(folder)
+            except CompatError as error:
+                return None, (f"no program `dot`: {error}",)
+        return folder / "bin" / "dot", ()
+
+    def unpack_dot(self, folder: Path) -> None:
+        """Fetches the program, and lets it find its plugins."""
+        say("fetching the program `dot`")
+        with tempfile.TemporaryDirectory(prefix="unpack-", dir=self.folder) as name:
+            work = Path(name) / "graphviz"
+            (work / "bin").mkdir(parents=True)
+            apt = Apt(self.folder / "apt")
+            apt.update()
+            apt.unpack_with_libraries("graphviz", work)
+            dot = work / "bin" / "dot"
+            dot.write_text(DOT, encoding="utf-8")
+            dot.chmod(0o755)
+            call([str(dot), "-c"], limit=60)
+            call([str(dot), "-Tpng", "-o", os.devnull, os.devnull], limit=60)
+            os.rename(work, folder)
 
     def binaries(self, qemu: str, version: str, may_download: bool) -> dict[str, Path]:
         """Returns the QEMU of each architecture: the installed ones, and others of the same version."""

@@ -1,8 +1,9 @@
 """Runs a script of QEMU's beside a QEMU whose monitor it speaks to.
 
-    on_monitor.py QEMU SOCKET PYTHON SCRIPT ARGUMENT...
+    on_monitor.py QEMU SOCKET OPTION... -- PYTHON SCRIPT ARGUMENT...
 
-The word SOCKET among the script's arguments stands for the monitor's path. Uses nothing of what is under test.
+The options are given to QEMU. The word SOCKET among the script's arguments stands for the monitor's path. Uses nothing
+of what is under test.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ MACHINE = ("-machine", "pc", "-S", "-accel", "tcg", "-nodefaults", "-display", "
 
 def main() -> int:
     """Returns the script's exit status."""
-    qemu, socket, *argv = sys.argv[1:]
-    argv = [socket if word == "SOCKET" else word for word in argv]
+    qemu, socket, *words = sys.argv[1:]
+    end = words.index("--")
+    argv = [socket if word == "SOCKET" else word for word in words[end + 1 :]]
     monitor = f"unix:{socket},server=on,wait=off"
-    machine = subprocess.Popen([qemu, *MACHINE, "-qmp", monitor], stdin=subprocess.DEVNULL)
+    machine = subprocess.Popen([qemu, *MACHINE, *words[:end], "-qmp", monitor], stdin=subprocess.DEVNULL)
     try:
         until = time.monotonic() + READY_SECONDS
         while not Path(socket).exists():

@@ -6,6 +6,7 @@ A test belongs to the table if its Python code reaches `qemu.machine` or `qemu.q
 from __future__ import annotations
 
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
@@ -149,7 +150,8 @@ class Avocado(Test):
 class Script(Test):
     """A program of QEMU's `scripts`, which passes if it exits with 0 and prints what it should.
 
-    With `on_monitor`, a QEMU runs beside it, whose monitor is the word SOCKET among the arguments.
+    With `on_monitor`, a QEMU with the options `machine` runs beside it, whose monitor is the word SOCKET among the
+    arguments. A script that `draws` writes the file `graph` instead of printing, and has `dot` make a picture of it.
     """
 
     file: str
@@ -157,25 +159,48 @@ class Script(Test):
     expected: str
     typed: str = ""
     on_monitor: bool = False
+    machine: tuple[str, ...] = ()
+    draws: bool = False
 
     @property
     def suite(self) -> str:
         return "scripts"
 
+    @property
+    def obstacle(self) -> str:
+        return "no program `dot`" if self.draws else ""
+
     def command(self, tree: Tree, folders: Folders, python: str, prepared: Prepared) -> Command:
-        words = {"QEMU": prepared.qemu, "IMAGES": str(folders.images)}
-        arguments = [re.sub("QEMU|IMAGES", lambda found: words[found.group()], word) for word in self.arguments]
-        argv = [python, str(tree.folder / self.file), *arguments]
+        words = {
+            "QEMU": prepared.qemu,
+            "IMAGES": str(folders.images),
+            "RESULTS": str(folders.results),
+            "TREE": str(tree.folder),
+        }
+
+        def filled(given: Sequence[str]) -> list[str]:
+            return [re.sub("|".join(words), lambda found: words[found.group()], word) for word in given]
+
+        argv = [python, str(tree.folder / self.file), *filled(self.arguments)]
         if self.on_monitor:
             socket = str(folders.sockets / "monitor")
-            argv = [python, str(HERE / "on_monitor.py"), prepared.qemu, socket, *argv]
-        return Command(argv, folders.images, tree.environment, self.typed)
+            argv = [python, str(HERE / "on_monitor.py"), prepared.qemu, socket, *filled(self.machine), "--", *argv]
+        environment = tree.environment
+        if self.draws and prepared.dot is not None:
+            environment = {**environment, "PATH": f"{environment['PATH']}{os.pathsep}{prepared.dot.parent}"}
+        return Command(argv, folders.images, environment, self.typed)
 
     def verdict(self, finished: Finished, folders: Folders) -> Verdict:
         if finished.status != 0:
             return Verdict(outcome.FAIL, outcome.last_error(finished.output))
-        if not re.search(self.expected, finished.output):
-            return Verdict(outcome.FAIL, f"does not print `{self.expected}`")
+        said = finished.output
+        if self.draws:
+            graph, picture = folders.results / "graph", folders.results / "graph.png"
+            if not graph.is_file() or not picture.is_file() or not picture.stat().st_size:
+                return Verdict(outcome.FAIL, "writes no graph, or no picture of it")
+            said = graph.read_text(encoding="utf-8")
+        if not re.search(self.expected, said):
+            return Verdict(outcome.FAIL, f"does not {'write' if self.draws else 'print'} `{self.expected}`")
         return Verdict(outcome.PASS)
 
 
@@ -272,6 +297,20 @@ def scripts_of(source: Source) -> Iterator[Test]:
                 ("cpu-x86-uarch-abi", "cpu-x86-uarch-abi.py", "SOCKET", "Skylake-Server", ""),
             )
         ],
+        Script(
+            source,
+            "render_block_graph",
+            "scripts/render_block_graph.py",
+            ("SOCKET", "RESULTS/graph"),
+            r'label="disk \[raw\]"',
+            on_monitor=True,
+            machine=(
+                *("-blockdev", "file,node-name=store,read-only=on,filename=TREE/VERSION"),
+                *("-blockdev", "raw,node-name=disk,read-only=on,file=store"),
+                *("-device", "virtio-blk-pci,drive=disk"),
+            ),
+            draws=True,
+        ),
         Script(
             source,
             "qmp-shell-wrap",
