@@ -44,12 +44,16 @@ fn a_machine_that_is_dropped_ends_every_command_that_waits() {
     play(async |stage| {
         let machine = stage.fake(&["never-answer=query-version"]).launch().await.unwrap();
         let client = machine.client().unwrap().clone();
+        let (begins, mut begun) = tokio::sync::mpsc::unbounded_channel();
         let tasks = (0..100).map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move { client.execute("query-version", ()).await })
+            let (client, begins) = (client.clone(), begins.clone());
+            tokio::spawn(async move {
+                begins.send(()).expect("somebody counts");
+                client.execute("query-version", ()).await
+            })
         });
         let tasks: Vec<_> = tasks.collect();
-        client.execute("query-status", ()).await.unwrap();
+        begun.recv_many(&mut Vec::new(), tasks.len()).await;
 
         drop(machine);
 
