@@ -47,7 +47,10 @@ impl Controller {
     #[must_use]
     #[track_caller]
     pub fn start(stage: &Stage, options: &[&str]) -> Self {
-        Self::start_by(Command::new(program("controller")), stage, options)
+        let mut command = Command::new("env");
+        // Whoever runs the tests may ignore signals, as nohup(1) does; a controller has to die of them.
+        command.arg("--default-signal").arg(program("controller"));
+        Self::start_by(command, stage, options)
     }
 
     /// The same by a shell that runs `script`, in which `"$@"` is the controller with its arguments.
@@ -57,8 +60,8 @@ impl Controller {
     #[must_use]
     #[track_caller]
     pub fn start_in_shell(script: &str, stage: &Stage, options: &[&str]) -> Self {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh"]).arg(program("controller"));
+        let mut shell = Command::new("env");
+        shell.args(["--default-signal", "sh", "-c", script, "sh"]).arg(program("controller"));
         Self::start_by(shell, stage, options)
     }
 
