@@ -180,6 +180,9 @@ pub(super) enum Stage {
     Working { work: Work, times: u64, since: Instant },
 }
 
+/// How long a busy system may keep a machine from running at all: less than that decides nothing.
+const HICCUP: Duration = Duration::from_millis(250);
+
 impl Stage {
     pub(super) fn late(self, limit: Duration) -> Finding {
         let why = match self {
@@ -190,8 +193,9 @@ impl Stage {
             }
             Self::LongMode => format!("opens, but its guest obeyed no orders within {limit:?}"),
             Self::Working { work, times, since } => {
-                let most = per_second(times, since.elapsed());
-                if most >= work.least() {
+                let elapsed = since.elapsed();
+                let most = per_second(times, elapsed);
+                if most >= work.least() || elapsed < HICCUP {
                     let why = format!("ran for {limit:?}, which was too short to count its {}", work.name());
                     return Finding { verdict: Verdict::NotMeasured, why };
                 }
@@ -314,6 +318,8 @@ mod tests {
 
         assert_eq!(late(1 << 30).verdict, Verdict::NotMeasured);
         assert_eq!(late(1 << 10).verdict, Verdict::Unusable);
+        let just_begun = Stage::Working { work: Work::Loops, times: 1, since: Instant::now() };
+        assert_eq!(just_begun.late(Duration::from_millis(40)).verdict, Verdict::NotMeasured);
         assert!(late(1 << 10).why.starts_with("opens, but ran fewer than 1.0"), "{}", late(1 << 10).why);
     }
 
