@@ -34,6 +34,19 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     })
 }
 
+/// What a verb does, up to a signal; for verbs that leave nothing to be ended.
+#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
+async fn unless_signalled(
+    signals: &mut Signals,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    tokio::select! {
+        biased;
+        signal = signals.next() => Err(Failure::Signal { signal, source: None }),
+        outcome = work => outcome,
+    }
+}
+
 /// How many descriptors a runtime that hears signals takes, with some to spare.
 const RUNTIME: usize = 8;
 

@@ -1,61 +1,14 @@
-//! The words of the command line, as types.
+//! The words of `ratite run`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::Parser;
-use clap::Subcommand;
 use ratite::BadPattern;
 use ratite::Pattern;
 
 use crate::duration;
-use crate::report::Failure;
-
-/// Reads the program's arguments.
-pub(crate) fn parse() -> Result<Cli, Failure> {
-    Cli::try_parse().map_err(Failure::Arguments)
-}
-
-/// Runs QEMU machines: starts one, shows its console, and ends it; nothing is left behind.
-#[derive(Debug, Parser)]
-#[command(name = "ratite", version, max_term_width = 100, after_help = EXIT_CODES, disable_help_subcommand = true)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Runs a tiny guest in QEMU, talks to it, and shows what happens, in a second
-    #[command(after_help = DEMO_EXAMPLE)]
-    Demo(Demo),
-    /// Tells which accelerators of a QEMU are of use here, by running guest code on each
-    #[command(after_help = ACCEL_EXAMPLES, long_about = ACCEL_AT_LENGTH)]
-    Accel(Accel),
-    /// Runs your own QEMU command line, with its serial console on stdout
-    #[command(after_help = RUN_EXAMPLES, long_about = RUN_AT_LENGTH, override_usage = RUN_USAGE)]
-    Run(Box<Run>),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Demo {
-    /// The QEMU to run, one for x86
-    #[arg(long, value_name = "BINARY", default_value = "qemu-system-x86_64")]
-    pub(crate) qemu: OsString,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Accel {
-    /// The QEMU to ask
-    #[arg(value_name = "BINARY", default_value = "qemu-system-x86_64")]
-    pub(crate) binary: OsString,
-
-    /// How long the measurement of one accelerator may take
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
-    pub(crate) limit: Duration,
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -127,24 +80,9 @@ fn regex(expression: &str) -> Result<Pattern, BadPattern> {
     Pattern::regex(expression)
 }
 
-const EXIT_CODES: &str = "\
-Exit codes:
-      0  it worked
-      1  QEMU, the guest or the system said no
-      2  the command line was wrong
-      3  the machine could not be launched
-      4  the time was over
-     70  a bug in ratite
-  128+n  signal n ended it: 130 for Ctrl-C, 143 for SIGTERM, 141 when nobody
-         reads stdout any more
+pub(super) const USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...";
 
-Environment:
-  RATITE_LOG  what to log on stderr: error (the default), warn, debug, ratite=trace, …
-  NO_COLOR    no colours, if set";
-
-const RUN_USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...";
-
-const RUN_AT_LENGTH: &str = "\
+pub(super) const AT_LENGTH: &str = "\
 Runs your own QEMU command line, with its serial console on stdout.
 
 ratite puts before your arguments: no display, a QMP monitor, and the first
@@ -160,32 +98,7 @@ second Ctrl-C. A reader of stdout that is slower than the guest holds it up.
 what ratite does anyway, and is left out. Any other -serial keeps the first serial
 port: no console is shown then, and --expect and --log cannot be had.";
 
-const DEMO_EXAMPLE: &str = "\
-Examples:
-  ratite demo
-  ratite demo --qemu ./build/qemu-system-x86_64";
-
-const ACCEL_AT_LENGTH: &str = "\
-Tells which accelerators of a QEMU are of use here, by running guest code on each.
-
-That /dev/kvm opens, or that QEMU says it uses KVM, does not say that guests run:
-where virtualisation is only emulated, they run a thousand times too slowly. So each
-accelerator that the binary lists gets a machine of its own, with a few bytes of
-64-bit code that compute, leave the guest, and change page tables.
-
-SPEED is how often a second that code did five instructions. What computes less than
-a quarter as fast as TCG, or leaves the guest less than 2000 times a second, is not
-usable. For a QEMU of another target than x86_64 nothing is measured.";
-
-const ACCEL_EXAMPLES: &str = "\
-Examples:
-  ratite accel
-  ratite accel --limit 30s ./build/qemu-system-x86_64
-
-Exit codes: 0 when at least one is usable; 1 when none is known to be; 2 usage;
-3 the binary could not be started; 4 it did not list them in time.";
-
-const RUN_EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
   ratite run --expect 'login: ' --timeout 2m -- qemu-system-x86_64 -m 512 disk.img
@@ -198,12 +111,9 @@ ended otherwise; 2 usage; 3 not launched; 4 time over; 128+n ended by signal n."
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
+    use crate::args::Cli;
+    use crate::args::Verb;
+    use clap::Parser;
 
     #[test]
     fn everything_behind_the_binary_is_qemus() {
