@@ -7,11 +7,10 @@
 //! The pump runs on the background runtime and ends with the stream.
 
 mod pump;
+mod stamps;
 
 use std::io;
-use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -136,21 +135,20 @@ impl Drop for PumpGuard {
 }
 
 impl Console {
-    /// Starts to pump `stream` on `runtime`, keeping the last `history` bytes, and all of them in the file at `log`.
+    /// Starts to pump `stream` on `runtime`, keeping of it what `config` says.
     pub(crate) fn pump(
         stream: StdUnixStream,
-        history: usize,
-        log: Option<&Path>,
+        config: &ConsoleConfig,
         write_limit: Duration,
         runtime: &Handle,
     ) -> io::Result<(Self, PumpGuard)> {
-        let log = log.map(LogFile::create).transpose()?;
+        let log = config.log.as_deref().map(|path| LogFile::create(path, config.timestamps)).transpose()?;
         stream.set_nonblocking(true)?;
         let stream = {
             let _within = runtime.enter();
             UnixStream::from_std(stream)?
         };
-        let history = History::new(history);
+        let history = History::new(config.history);
         let place = Arc::new(Mutex::new(history.beginning()));
         let state = State { history, ended: false, log, log_fault: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
@@ -171,8 +169,7 @@ impl Console {
     /// When the log file cannot be made, or the system has no more threads.
     #[doc(alias = "ConsoleSocket")]
     pub fn over(stream: StdUnixStream, config: &ConsoleConfig, write_limit: Duration) -> io::Result<Self> {
-        let (mut console, guard) =
-            Self::pump(stream, config.history, config.log.as_deref(), write_limit, &background()?)?;
+        let (mut console, guard) = Self::pump(stream, config, write_limit, &background()?)?;
         console.guard = Some(Arc::new(guard));
         Ok(console)
     }
@@ -433,7 +430,7 @@ impl State {
 
     fn write_log(&mut self, bytes: &[u8]) {
         let Some(log) = &mut self.log else { return };
-        if let Err(error) = log.file.write_all(bytes) {
+        if let Err(error) = log.write(bytes) {
             // Told once; the guest must not suffer from a full disk.
             let fault = format!("could not write to {}: {error}", log.path.display());
             tracing::warn!("{fault}; the console is pumped without it");
