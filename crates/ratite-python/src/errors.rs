@@ -301,8 +301,13 @@ impl Raise for ConsoleError {
     fn raise(self, py: Python<'_>) -> PyErr {
         let message = chain(&self);
         match self {
-            Self::TimedOut(error) => error.raise(py),
-            Self::Ended { .. } => raise(py, "ConsoleEnded", message, []),
+            Self::TimedOut { limit, ref tail, .. } => {
+                let tail = field(py, "tail", PyBytes::new(py, &tail.bytes));
+                raise(py, "ConsoleTimedOut", message, [field(py, "limit", limit.as_secs_f64()), tail])
+            }
+            Self::Ended { ref tail, .. } => {
+                raise(py, "ConsoleEnded", message, [field(py, "tail", PyBytes::new(py, &tail.bytes))])
+            }
             Self::Lagged { dropped } => raise(py, "Lagged", message, [field(py, "dropped", dropped)]),
             _ => raise(py, "ConsoleError", message, []),
         }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -35,6 +36,7 @@ use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
+use crate::fate::Fate;
 use crate::guard;
 use crate::probe;
 use crate::process::Process;
@@ -72,20 +74,26 @@ pub(crate) async fn launch(
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
-        Ok((monitor, qtest)) => Ok(Running {
-            launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
-            process,
-            monitor,
-            consoles,
-            qtest,
-            log,
-            work_folder,
-            command_line,
-            timeouts: config.timeouts,
-            started,
-            asked: Mutex::new(None),
-            exit: OnceCell::new(),
-        }),
+        Ok((monitor, qtest)) => {
+            let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
+            let (monitor, panics) = monitor.unzip();
+            let fate = Arc::new(Fate::new(process.life().clone(), panics));
+            consoles.iter().for_each(|(_, console)| console.belong_to(&fate));
+            Ok(Running {
+                process,
+                monitor,
+                consoles,
+                qtest,
+                log,
+                work_folder,
+                command_line,
+                timeouts: config.timeouts,
+                started,
+                launch_time,
+                asked: Mutex::new(None),
+                exit: OnceCell::new(),
+            })
+        }
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
 }
@@ -221,12 +229,15 @@ enum Fault {
     Channel(io::Error),
 }
 
+/// The monitor, and who hears of the guest's panic.
+type Heard = (MonitorSession, Listener);
+
 /// Every fallible step after the process exists, raced with its end and the limit.
 async fn connect_all(
     config: &MachineConfig,
     process: &Process,
     channels: Channels,
-) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
+) -> Result<(Option<Heard>, Option<Qtest>), Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
         let qtest = match channels.qtest {
@@ -263,15 +274,17 @@ async fn connect_monitor(
     config: &MachineConfig,
     process: &Process,
     channel: MonitorChannel,
-) -> Result<Option<MonitorSession>, Fault> {
+) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
+    let (panics, panic) = Fate::panics();
     let (shutdowns, shutdown) = Listener::with_capacity(EventFilter::named("SHUTDOWN"), 4);
     let mut options = Options::default()
         // The whole is bounded by the caller.
         .connect_limit(Duration::MAX)
         .command_limit(config.timeouts.command)
         .subscribe(every)
-        .subscribe(shutdown);
+        .subscribe(shutdown)
+        .subscribe(panic);
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
@@ -287,7 +300,7 @@ async fn connect_monitor(
         }
     };
     let client = client.map_err(Fault::Qmp)?;
-    Ok(Some(MonitorSession { client, events, shutdowns }))
+    Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
 }
 
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).
