@@ -2,9 +2,9 @@
 
 use crate::pattern::Pattern;
 
-/// Texts, each found in the kernel's sources or in the programs that ask for a login: what names a bug, what ends a boot, and
-/// what refuses a login. Warnings that a working system prints, too, are not among them.
-const FAILURES: [&str; 17] = [
+/// Each found in the kernel's sources, or in the programs that ask for a login. What a working system prints, too, such as
+/// warnings, is not among them.
+const FAILURES: &[&str] = &[
     "Kernel panic - not syncing",
     "BUG: ",
     "kernel BUG at ",
@@ -25,6 +25,9 @@ const FAILURES: [&str; 17] = [
 ];
 
 impl Pattern {
+    /// The texts of [`Pattern::linux_failures`].
+    pub const LINUX_FAILURES: &[&str] = FAILURES;
+
     /// What a Linux guest prints when it went wrong, for [`crate::Patterns::failing_on`]: a panic, an oops, a bug or a lockup that the
     /// kernel tells of, no root file system, systemd's emergency mode, and a login that is refused.
     #[must_use]
