@@ -4,35 +4,21 @@ use std::time::Duration;
 
 use ratite::Asked;
 use ratite::ConsoleConfig;
-use ratite::MachineConfig;
 use ratite::Pattern;
 use ratite::blocking;
 use ratite_tests::linux_guest::PROMPT;
-use ratite_tests::linux_guest::kernel_arguments;
-use ratite_tests::linux_guest::linux_guest;
+use ratite_tests::linux_guest::machine;
 use ratite_tests::scenario::play;
 use ratite_tests::scenario::play_blocking;
 
 /// Against hangs only: a boot takes two seconds, and a loaded machine some more.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn linux() -> MachineConfig {
-    let guest = linux_guest();
-    MachineConfig::new("qemu-system-x86_64")
-        .accelerator("tcg")
-        .console(ConsoleConfig::serial())
-        .args(["-nodefaults", "-no-reboot", "-kernel"])
-        .arg(guest.kernel)
-        .arg("-initrd")
-        .arg(guest.initrd)
-        .args(["-append", kernel_arguments()])
-}
-
 #[test]
 fn a_linux_guest_boots_to_a_shell_and_is_spoken_to() {
     play(async |stage| {
         let log = stage.path("console.log");
-        let config = linux().base_folder(stage.base()).console(ConsoleConfig::serial().log(&log));
+        let config = machine(&[]).base_folder(stage.base()).console(ConsoleConfig::serial().log(&log));
 
         let machine = config.launch().await.unwrap();
         let console = machine.console().unwrap();
@@ -55,7 +41,7 @@ fn a_linux_guest_boots_to_a_shell_and_is_spoken_to() {
 #[test]
 fn a_linux_guest_is_ended_while_it_boots() {
     play_blocking(|stage| {
-        let machine = blocking::Machine::launch(&linux().base_folder(stage.base())).unwrap();
+        let machine = blocking::Machine::launch(&machine(&[]).base_folder(stage.base())).unwrap();
 
         let exit = machine.shutdown(LIMIT).unwrap();
 
