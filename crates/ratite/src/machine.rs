@@ -1,5 +1,7 @@
 //! The running machine: what one can ask of it.
 
+mod devices;
+
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
