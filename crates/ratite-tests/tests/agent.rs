@@ -5,6 +5,8 @@
 use std::fs;
 use std::time::Duration;
 
+use ratite::ConsoleConfig;
+use ratite::blocking;
 use ratite::qmp::Agent;
 use ratite::qmp::AgentError;
 use ratite::qmp::FsState;
@@ -16,6 +18,7 @@ use ratite_tests::guest_agent::GuestAgent;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::chain;
 use ratite_tests::scenario::play;
+use ratite_tests::scenario::play_blocking;
 use ratite_tests::scenario::wait_until;
 use rustix::process::Signal;
 use serde_json::json;
@@ -263,5 +266,36 @@ fn many_share_an_agent() {
         for (n, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.await.unwrap(), format!("{n}\n"));
         }
+    });
+}
+
+#[test]
+fn a_guest_without_an_agent_is_told_and_its_end_too() {
+    play(async |stage| {
+        let machine = stage.guest().agent().console(ConsoleConfig::virtconsole().name("hvc0")).launch().await;
+        let machine = machine.unwrap();
+        let agent = machine.agent().unwrap().clone();
+
+        let error = agent.with_limit(Duration::from_millis(300)).ping().await.unwrap_err();
+        assert!(matches!(error, AgentError::NoAgent { heard: None, .. }), "{error:?}");
+
+        let waiting = tokio::spawn(async move { agent.with_limit(Duration::MAX).ping().await });
+        assert!(machine.shutdown(PATIENCE).await.unwrap().success());
+        let error = waiting.await.unwrap().unwrap_err();
+        assert!(matches!(error, AgentError::Disconnected { .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn a_machine_has_an_agent_only_if_it_was_given_the_channel() {
+    play_blocking(|stage| {
+        let without = blocking::Machine::launch(&stage.real()).unwrap();
+        assert!(without.agent().is_none());
+        without.shutdown(PATIENCE).unwrap();
+
+        let with = blocking::Machine::launch(&stage.guest().agent()).unwrap();
+        let error = with.agent().unwrap().with_limit(Duration::ZERO).ping().unwrap_err();
+        assert!(error.is_timed_out(), "{error:?}");
+        with.shutdown(PATIENCE).unwrap();
     });
 }

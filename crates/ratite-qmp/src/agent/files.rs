@@ -84,6 +84,13 @@ impl Agent {
 }
 
 impl GuestFile {
+    /// The same file, with another limit for each of its commands than that of the agent's handle.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.agent = self.agent.with_limit(limit);
+        self
+    }
+
     /// The next piece, up to 256 KiB; `None` at the end.
     ///
     /// # Errors

@@ -222,6 +222,13 @@ pub struct GuestFile {
 }
 
 impl GuestFile {
+    /// The same file with another limit; see [`ratite_qmp::GuestFile::with_limit`].
+    #[must_use]
+    pub fn with_limit(mut self, limit: Duration) -> Self {
+        self.inner = self.inner.take().map(|file| file.with_limit(limit));
+        self
+    }
+
     /// The next piece, or `None` at the end; see [`ratite_qmp::GuestFile::read`].
     ///
     /// # Errors
