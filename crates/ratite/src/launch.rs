@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::EventFilter;
 use ratite_qmp::Listener;
@@ -74,7 +75,7 @@ pub(crate) async fn launch(
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
-        Ok((monitor, qtest)) => {
+        Ok(Lines { monitor, agent, qtest }) => {
             let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
             let (monitor, panics) = monitor.unzip();
             let fate = Arc::new(Fate::new(process.life().clone(), panics));
@@ -83,6 +84,7 @@ pub(crate) async fn launch(
                 process,
                 monitor,
                 consoles,
+                agent,
                 qtest,
                 log,
                 work_folder,
@@ -221,6 +223,13 @@ fn pump(config: &MachineConfig, streams: Vec<UnixStream>) -> io::Result<Pumped> 
     Ok(pumped)
 }
 
+/// What is spoken over the caller's runtime.
+struct Lines {
+    monitor: Option<Heard>,
+    agent: Option<Agent>,
+    qtest: Option<Qtest>,
+}
+
 /// Why a launch failed after its process had been started.
 enum Fault {
     Exited,
@@ -233,22 +242,15 @@ enum Fault {
 type Heard = (MonitorSession, Listener);
 
 /// Every fallible step after the process exists, raced with its end and the limit.
-async fn connect_all(
-    config: &MachineConfig,
-    process: &Process,
-    channels: Channels,
-) -> Result<(Option<Heard>, Option<Qtest>), Fault> {
+async fn connect_all(config: &MachineConfig, process: &Process, channels: Channels) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
-        let qtest = match channels.qtest {
-            Some(stream) => {
-                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
-                Some(Qtest::over(socket, config.timeouts.command))
-            }
-            None => None,
-        };
+        let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
+        let limit = config.timeouts.command;
+        let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
+        let agent = socket(channels.agent)?.map(|socket| Agent::over(socket).with_limit(limit));
         let monitor = connect_monitor(config, process, channels.monitor).await?;
-        Ok((monitor, qtest))
+        Ok(Lines { monitor, agent, qtest })
     };
     let outcome = tokio::select! {
         // What has been said counts before how it ended: a monitor that was ready was ready.
