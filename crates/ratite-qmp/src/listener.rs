@@ -134,6 +134,12 @@ impl Listener {
         self.wait(limit, || filter.describe(), look).await
     }
 
+    /// The oldest event that is there, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<Event> {
+        self.0.lock().events.front().map(|(_, event)| event.clone())
+    }
+
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {

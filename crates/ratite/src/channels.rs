@@ -22,7 +22,9 @@ use crate::config::Place;
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) monitor: MonitorChannel,
-    pub(crate) console: Option<UnixStream>,
+    /// Those of the consoles, in their order.
+    pub(crate) consoles: Vec<UnixStream>,
+    pub(crate) agent: Option<UnixStream>,
     pub(crate) qtest: Option<UnixStream>,
     /// The files of the sockets that the child serves; they go with the machine.
     pub(crate) files: Vec<SocketFile>,
@@ -74,13 +76,18 @@ impl Channels {
                 MonitorChannel::Server(server)
             }
         };
-        let console = match &config.console {
-            None => None,
-            Some(_) => {
-                let (ours, number) = pair()?;
-                ends.console = Some(number);
-                Some(ours)
-            }
+        let mut consoles = Vec::new();
+        for _ in &config.consoles {
+            let (ours, number) = pair()?;
+            ends.consoles.push(number);
+            consoles.push(ours);
+        }
+        let agent = if config.agent.is_some() {
+            let (ours, number) = pair()?;
+            ends.agent = Some(number);
+            Some(ours)
+        } else {
+            None
         };
         let qtest = if config.qtest {
             let (ours, number) = pair()?;
@@ -89,9 +96,7 @@ impl Channels {
         } else {
             None
         };
-        if let Some((_, console)) = theirs.iter().find(|(number, _)| ends.console == Some(*number)) {
-            widen(console);
-        }
+        theirs.iter().filter(|(number, _)| ends.consoles.contains(number)).for_each(|(_, end)| widen(end));
         let mut files = Vec::new();
         for monitor in &config.extra_monitors {
             let (ExtraMonitor::Qmp(path) | ExtraMonitor::Human(path)) = monitor else { continue };
@@ -109,7 +114,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self { monitor, console, qtest, files, ends, theirs })
+        Ok(Self { monitor, consoles, agent, qtest, files, ends, theirs })
     }
 }
 

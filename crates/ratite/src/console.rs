@@ -6,18 +6,20 @@
 //!
 //! The pump runs on the background runtime and ends with the stream.
 
+mod error;
+mod expect;
 mod pump;
+mod stamps;
 
+use std::fmt::Display;
 use std::io;
-use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
@@ -29,28 +31,29 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::ConsoleConfig;
+use crate::exit::ProcessExit;
 use crate::exit::Tail;
-use crate::history::Candidate;
+use crate::fate::Fate;
 use crate::history::History;
-use crate::history::Match;
-use crate::history::Searched;
-use crate::pattern::Located;
-use crate::pattern::Pattern;
-use crate::pattern::SearchError;
-use crate::runtime::aside;
+use crate::history::Place;
 use crate::runtime::background;
+pub use error::ConsoleError;
+pub use expect::Found;
 use pump::EndOnDrop;
 use pump::LogFile;
 use pump::Takeover;
 use pump::WriteRequest;
 use pump::pump;
 
-/// The console of a machine. Cheap to clone; clones share one place in the stream.
+/// The console of a machine. Cheap to clone; clones share one place in the stream, and [`Console::reader`] makes one that
+/// has a place of its own.
 ///
 /// It goes on being readable after the machine has ended: what was recorded stays.
 #[derive(Debug, Clone)]
 pub struct Console {
     shared: Arc<Shared>,
+    /// Locked after the shared state, and only with it.
+    place: Arc<Mutex<Place>>,
     writes: mpsc::Sender<WriteRequest>,
     takeovers: mpsc::Sender<Takeover>,
     write_limit: Duration,
@@ -62,6 +65,8 @@ pub struct Console {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    /// Of a console that belongs to a machine, once that runs.
+    fate: OnceLock<Arc<Fate>>,
 }
 
 #[derive(Debug)]
@@ -72,37 +77,8 @@ struct State {
     log_fault: Option<String>,
 }
 
-/// Why a console yields nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConsoleError {
-    /// It did not come in time.
-    #[error(transparent)]
-    TimedOut(#[from] TimedOut),
-    /// The console's stream ended before it came.
-    #[error("the console ended while waiting for {what}")]
-    Ended {
-        /// What was waited for.
-        what: String,
-    },
-    /// Readers were too slow: the oldest unread bytes are gone. The next read goes on behind them.
-    #[error("{dropped} bytes of the console were dropped because nobody read them")]
-    Lagged {
-        /// How many bytes.
-        dropped: u64,
-    },
-    /// Writing failed.
-    #[error("could not write to the console")]
-    Write(#[source] io::Error),
-    /// The pattern cannot be searched.
-    #[error("could not search the console for {pattern}")]
-    Search {
-        /// The pattern.
-        pattern: String,
-        /// Why not.
-        source: SearchError,
-    },
-}
+/// How much of the console an error carries.
+const LAST_WORDS: usize = 2 << 10;
 
 /// How many writes may wait behind one another.
 const WRITES: usize = 16;
@@ -132,28 +108,30 @@ impl Drop for PumpGuard {
 }
 
 impl Console {
-    /// Starts to pump `stream` on `runtime`, keeping the last `history` bytes, and all of them in the file at `log`.
+    /// Starts to pump `stream` on `runtime`, keeping of it what `config` says.
     pub(crate) fn pump(
         stream: StdUnixStream,
-        history: usize,
-        log: Option<&Path>,
+        config: &ConsoleConfig,
         write_limit: Duration,
         runtime: &Handle,
     ) -> io::Result<(Self, PumpGuard)> {
-        let log = log.map(LogFile::create).transpose()?;
+        let log = config.log.as_deref().map(|path| LogFile::create(path, config.timestamps)).transpose()?;
         stream.set_nonblocking(true)?;
         let stream = {
             let _within = runtime.enter();
             UnixStream::from_std(stream)?
         };
-        let state = State { history: History::new(history), ended: false, log, log_fault: None };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+        let history = History::new(config.history);
+        let place = Arc::new(Mutex::new(history.beginning()));
+        let state = State { history, ended: false, log, log_fault: None };
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), fate: OnceLock::new() });
         let (writes, write_inbox) = mpsc::channel(WRITES);
         let (takeovers, takeover_inbox) = mpsc::channel(1);
         let end = EndOnDrop(shared.clone());
         let pump = runtime.spawn(pump(stream, end, write_inbox, takeover_inbox));
         let guard = PumpGuard { pump: Some(pump), runtime: runtime.clone() };
-        Ok((Self { shared, writes, takeovers, write_limit, guard: None }, guard))
+        Ok((Self { shared, place, writes, takeovers, write_limit, guard: None }, guard))
     }
 
     /// A console over any connected stream, such as one that some QEMU serves on a socket; pumped until the stream ends
@@ -165,10 +143,34 @@ impl Console {
     /// When the log file cannot be made, or the system has no more threads.
     #[doc(alias = "ConsoleSocket")]
     pub fn over(stream: StdUnixStream, config: &ConsoleConfig, write_limit: Duration) -> io::Result<Self> {
-        let (mut console, guard) =
-            Self::pump(stream, config.history, config.log.as_deref(), write_limit, &background()?)?;
+        let (mut console, guard) = Self::pump(stream, config, write_limit, &background()?)?;
         console.guard = Some(Arc::new(guard));
         Ok(console)
+    }
+
+    /// Lets waits end with what happens to the machine.
+    pub(crate) fn belong_to(&self, fate: &Arc<Fate>) {
+        // It belongs to one machine for good.
+        let _first = self.shared.fate.set(fate.clone());
+    }
+
+    /// The same console, read from a place of its own: it begins with the oldest byte that is still recorded, and what it
+    /// takes is there for all others.
+    #[must_use]
+    pub fn reader(&self) -> Self {
+        let place = self.shared.lock().history.beginning();
+        self.reader_at(place)
+    }
+
+    /// The same, but from now on: what has arrived already is passed over.
+    #[must_use]
+    pub fn reader_from_now(&self) -> Self {
+        let place = self.shared.lock().history.now();
+        self.reader_at(place)
+    }
+
+    fn reader_at(&self, place: Place) -> Self {
+        Self { place: Arc::new(Mutex::new(place)), ..self.clone() }
     }
 
     /// Stops the pump and hands over the stream itself, in blocking mode, with what had arrived and was not read yet.
@@ -182,11 +184,11 @@ impl Console {
     /// [`ConsoleError::Ended`] when the stream has ended, or was handed over before.
     #[doc(alias = "console_socket")]
     pub async fn take_stream(&self) -> Result<(StdUnixStream, Vec<u8>), ConsoleError> {
-        let ended = || ConsoleError::Ended { what: "its stream".into() };
+        let ended = || self.has_ended_while("its stream", None);
         let (takeover, stream) = oneshot::channel();
         self.takeovers.send(takeover).await.map_err(|_| ended())?;
         let stream = stream.await.map_err(|_| ended())?.map_err(ConsoleError::Write)?;
-        Ok((stream, self.shared.lock().history.take_all()))
+        Ok((stream, self.with_place(|state, place| state.history.take_all(place))))
     }
 
     /// Takes what has arrived and was not read yet, waiting for the first byte at most `limit`. Empty at the end of the
@@ -203,11 +205,11 @@ impl Console {
     /// # Errors
     /// As [`Console::read`].
     pub async fn read_at_most(&self, bytes: usize, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        let output = self.look(|state| match state.take_at_most(bytes)? {
+        let output = self.look(|state, place| match state.take_at_most(place, bytes)? {
             nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(Look::Later),
             taken => Ok(Look::Found(taken)),
         });
-        within(limit, "output on the console", output).await?
+        self.within(limit, "output on the console", output).await
     }
 
     /// Waits until a read would yield something or the stream has ended, at most for `limit`, and takes nothing.
@@ -215,9 +217,10 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::TimedOut`].
     pub async fn ready(&self, limit: Duration) -> Result<(), ConsoleError> {
-        let there = |state: &State| state.ended || state.history.end() > state.history.first_unread();
-        let output = self.look(|state| Ok(if there(state) { Look::Found(()) } else { Look::Later }));
-        within(limit, "output on the console", output).await?
+        let there = |state: &State, place: Place| state.ended || state.history.has_unread(place);
+        let output =
+            self.look(|state, place| Ok(if there(state, *place) { Look::Found(()) } else { Look::Later }));
+        self.within(limit, "output on the console", output).await
     }
 
     /// Takes what has arrived and was not read yet; empty if there is nothing.
@@ -225,59 +228,7 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::Lagged`] once after bytes were dropped.
     pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
-        self.shared.lock().take_at_most(usize::MAX)
-    }
-
-    /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
-    ///
-    /// Looks first at what has arrived and was not read yet. Takes a literal (`"login:"`) or a [`Pattern`]. Cancelling
-    /// loses no byte. If bytes were dropped unread, the search goes on in what is left, and [`Match::dropped`] counts them.
-    ///
-    /// # Errors
-    /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
-    pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
-        let pattern: Pattern = pattern.into();
-        let found = async {
-            loop {
-                let found = self.found(&pattern).await?.take();
-                if let Some(found) = found {
-                    return Ok(found);
-                }
-            }
-        };
-        within(limit, format!("{pattern} on the console"), found).await?
-    }
-
-    /// The same, but takes nothing: for those who can be interrupted between a match and its use. [`Found::take`] takes it.
-    ///
-    /// # Errors
-    /// As [`Console::expect`].
-    pub async fn find(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Found, ConsoleError> {
-        let pattern: Pattern = pattern.into();
-        within(limit, format!("{pattern} on the console"), self.found(&pattern)).await?
-    }
-
-    async fn found(&self, pattern: &Pattern) -> Result<Found, ConsoleError> {
-        let candidate = self.candidate(pattern).await?;
-        let (candidate, place) = located(pattern, candidate).await;
-        Ok(Found { console: self.clone(), candidate, place })
-    }
-
-    /// Waits until a match ends in what is unread; takes nothing.
-    async fn candidate(&self, pattern: &Pattern) -> Result<Candidate, ConsoleError> {
-        let mut cursor = self.shared.lock().history.begin(pattern);
-        self.look(|state| {
-            let start = Instant::now();
-            let searched = state.history.search(pattern, &mut cursor, || start.elapsed() < SLICE);
-            let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
-            match searched.map_err(gave_up)? {
-                Searched::Found(end) => Ok(Look::Found(state.history.candidate(end))),
-                Searched::Unfinished => Ok(Look::Again),
-                Searched::NotYet if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
-                Searched::NotYet => Ok(Look::Later),
-            }
-        })
-        .await
+        self.with_place(|state, place| state.take_at_most(place, usize::MAX))
     }
 
     /// Writes all of `bytes` to the console, as if they were typed.
@@ -287,15 +238,24 @@ impl Console {
     ///
     /// # Errors
     /// [`ConsoleError::TimedOut`], [`ConsoleError::Ended`], [`ConsoleError::Write`].
+    #[doc(alias = "send")]
     pub async fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
-        let ended = || ConsoleError::Ended { what: "the guest to take what is written".into() };
+        let ended = || self.has_ended_while("the guest to take what is written", None);
         let (done, outcome) = oneshot::channel();
         let request = WriteRequest { bytes: bytes.as_ref().to_vec(), done };
         let write = async {
             self.writes.send(request).await.map_err(|_| ended())?;
             outcome.await.map_err(|_| ended())?.map_err(ConsoleError::Write)
         };
-        within(self.write_limit, "room for a write to the console", write).await?
+        self.within(self.write_limit, "room for a write to the console", write).await
+    }
+
+    /// Types a line and the Enter key, which is a carriage return on a serial line. Otherwise as [`Console::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_line(&self, line: impl AsRef<str>) -> Result<(), ConsoleError> {
+        self.write(format!("{}\r", line.as_ref())).await
     }
 
     /// At most the last `limit` bytes, read or not; nothing is taken.
@@ -324,42 +284,50 @@ impl Console {
 
     /// Waits until the stream has ended.
     pub(crate) async fn ended(&self) {
-        let end = self.look(|state| Ok(if state.ended { Look::Found(()) } else { Look::Later }));
+        let end = self.look(|state, _| Ok(if state.ended { Look::Found(()) } else { Look::Later }));
         let _never_fails = end.await;
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        what: impl Display,
+        work: impl Future<Output = Result<T, ConsoleError>>,
+    ) -> Result<T, ConsoleError> {
+        match within(limit, what, work).await {
+            Ok(outcome) => outcome,
+            Err(TimedOut { what, limit }) => {
+                Err(ConsoleError::TimedOut { what, limit, tail: self.tail(LAST_WORDS) })
+            }
+        }
+    }
+
+    fn has_ended_while(&self, what: impl Display, exit: Option<ProcessExit>) -> ConsoleError {
+        ConsoleError::Ended { what: what.to_string(), exit, tail: self.tail(LAST_WORDS) }
+    }
+
+    fn with_place<T>(&self, look: impl FnOnce(&State, &mut Place) -> T) -> T {
+        let state = self.shared.lock();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&state, &mut place)
     }
 
     /// Looks with `take`, and again after each change, until it has found something.
     async fn look<T>(
         &self,
-        mut take: impl FnMut(&mut State) -> Result<Look<T>, ConsoleError>,
+        mut take: impl FnMut(&State, &mut Place) -> Result<Look<T>, ConsoleError>,
     ) -> Result<T, ConsoleError> {
         loop {
             // Registered before looking, so that nothing can come unnoticed in between.
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable();
-            let looked = take(&mut self.shared.lock())?;
+            let looked = self.with_place(&mut take)?;
             match looked {
                 Look::Found(found) => return Ok(found),
                 Look::Later => changed.await,
                 Look::Again => tokio::task::yield_now().await,
             }
         }
-    }
-}
-
-/// A match that [`Console::find`] has found and not taken.
-#[derive(Debug)]
-pub struct Found {
-    console: Console,
-    candidate: Candidate,
-    place: Option<Located>,
-}
-
-impl Found {
-    /// Takes the match with everything before it; `None` if somebody has read the console meanwhile.
-    #[must_use]
-    pub fn take(self) -> Option<Match> {
-        self.console.shared.lock().history.take_match(self.candidate, self.place)
     }
 }
 
@@ -370,20 +338,6 @@ enum Look<T> {
     Later,
     /// To be looked again as soon as others have had their turn.
     Again,
-}
-
-/// How long a search may keep others from the console, and the runtime's thread from other tasks.
-const SLICE: Duration = Duration::from_millis(5);
-
-/// Finds where in a candidate the match lies, which may take long for an odd pattern.
-async fn located(pattern: &Pattern, candidate: Candidate) -> (Candidate, Option<Located>) {
-    let pattern = pattern.clone();
-    let slow = pattern.is_slow_for(candidate.len());
-    let locate = move || {
-        let located = candidate.locate(&pattern);
-        (candidate, located)
-    };
-    if slow { aside(locate).await } else { locate() }
 }
 
 impl Shared {
@@ -400,7 +354,7 @@ impl State {
 
     fn write_log(&mut self, bytes: &[u8]) {
         let Some(log) = &mut self.log else { return };
-        if let Err(error) = log.file.write_all(bytes) {
+        if let Err(error) = log.write(bytes) {
             // Told once; the guest must not suffer from a full disk.
             let fault = format!("could not write to {}: {error}", log.path.display());
             tracing::warn!("{fault}; the console is pumped without it");
@@ -410,9 +364,9 @@ impl State {
     }
 
     /// What is unread, if nothing before it was lost.
-    fn take_at_most(&mut self, bytes: usize) -> Result<Vec<u8>, ConsoleError> {
-        match self.history.take_lag() {
-            0 => Ok(self.history.take_at_most(bytes)),
+    fn take_at_most(&self, place: &mut Place, bytes: usize) -> Result<Vec<u8>, ConsoleError> {
+        match self.history.take_lag(place) {
+            0 => Ok(self.history.take_at_most(place, bytes)),
             dropped => Err(ConsoleError::Lagged { dropped }),
         }
     }

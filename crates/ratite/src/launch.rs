@@ -4,14 +4,17 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::EventFilter;
 use ratite_qmp::Listener;
@@ -30,9 +33,11 @@ use crate::config::MachineConfig;
 use crate::config::Timeouts;
 use crate::config::WorkingFolder;
 use crate::console::Console;
+use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
+use crate::fate::Fate;
 use crate::guard;
 use crate::probe;
 use crate::process::Process;
@@ -62,7 +67,7 @@ pub(crate) async fn launch(
     folder: Option<WorkFolder>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { spawn, channels, console, log, work_folder, command_line } =
+    let Prepared { spawn, channels, consoles, log, work_folder, command_line } =
         prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
@@ -70,20 +75,27 @@ pub(crate) async fn launch(
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
-        Ok((monitor, qtest)) => Ok(Running {
-            launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
-            process,
-            monitor,
-            console,
-            qtest,
-            log,
-            work_folder,
-            command_line,
-            timeouts: config.timeouts,
-            started,
-            asked: Mutex::new(None),
-            exit: OnceCell::new(),
-        }),
+        Ok(Lines { monitor, agent, qtest }) => {
+            let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
+            let (monitor, panics) = monitor.unzip();
+            let fate = Arc::new(Fate::new(process.life().clone(), panics));
+            consoles.iter().for_each(|(_, console)| console.belong_to(&fate));
+            Ok(Running {
+                process,
+                monitor,
+                consoles,
+                agent,
+                qtest,
+                log,
+                work_folder,
+                command_line,
+                timeouts: config.timeouts,
+                started,
+                launch_time,
+                asked: Mutex::new(None),
+                exit: OnceCell::new(),
+            })
+        }
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
 }
@@ -92,7 +104,7 @@ pub(crate) async fn launch(
 struct Prepared {
     spawn: Spawn,
     channels: Channels,
-    console: Option<Console>,
+    consoles: Vec<(String, Console)>,
     log: Log,
     work_folder: PathBuf,
     command_line: CommandLine,
@@ -109,8 +121,8 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let command_line = command_line::render(config, &channels.ends);
     let fault = |kind| LaunchError::new(kind).with_command_line(command_line.clone());
     let output = log.writer().map_err(|error| fault(LaunchErrorKind::Channel(error)))?;
-    let console = channels.console.take().map(|stream| pump(config, stream)).transpose();
-    let (console, pump) = console.map_err(|error| fault(LaunchErrorKind::Console(error)))?.unzip();
+    let streams = std::mem::take(&mut channels.consoles);
+    let (consoles, pumps) = pump(config, streams).map_err(|error| fault(LaunchErrorKind::Console(error)))?;
     let work_folder = folder.path().to_owned();
     let mark = guard::machine_mark(folder.owner(), number);
     let mut environment = config.environment.clone();
@@ -129,9 +141,9 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
         own_group: config.own_process_group,
         mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
-        estate: Box::new((folder, std::mem::take(&mut channels.files), pump)),
+        estate: Box::new((folder, std::mem::take(&mut channels.files), pumps)),
     };
-    Ok(Prepared { spawn, channels, console, log, work_folder, command_line })
+    Ok(Prepared { spawn, channels, consoles, log, work_folder, command_line })
 }
 
 async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> {
@@ -198,12 +210,24 @@ fn default_name(number: u64, work_folder: &Path) -> OsString {
     format!("machine-{}-{number}-{random}", std::process::id()).into()
 }
 
-fn pump(
-    config: &MachineConfig,
-    stream: std::os::unix::net::UnixStream,
-) -> io::Result<(Console, crate::console::PumpGuard)> {
-    let (history, log) = config.console.as_ref().map_or((0, None), |c| (c.history, c.log.as_deref()));
-    Console::pump(stream, history, log, config.timeouts.console, &background()?)
+/// The consoles with their names, and what ends their pumps.
+type Pumped = (Vec<(String, Console)>, Vec<PumpGuard>);
+
+fn pump(config: &MachineConfig, streams: Vec<UnixStream>) -> io::Result<Pumped> {
+    let mut pumped = Pumped::default();
+    for (console, stream) in config.consoles.iter().zip(streams) {
+        let (pump, guard) = Console::pump(stream, console, config.timeouts.console, &background()?)?;
+        pumped.0.push((console.name.clone(), pump));
+        pumped.1.push(guard);
+    }
+    Ok(pumped)
+}
+
+/// What is spoken over the caller's runtime.
+struct Lines {
+    monitor: Option<Heard>,
+    agent: Option<Agent>,
+    qtest: Option<Qtest>,
 }
 
 /// Why a launch failed after its process had been started.
@@ -214,23 +238,19 @@ enum Fault {
     Channel(io::Error),
 }
 
+/// The monitor, and who hears of the guest's panic.
+type Heard = (MonitorSession, Listener);
+
 /// Every fallible step after the process exists, raced with its end and the limit.
-async fn connect_all(
-    config: &MachineConfig,
-    process: &Process,
-    channels: Channels,
-) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
+async fn connect_all(config: &MachineConfig, process: &Process, channels: Channels) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
-        let qtest = match channels.qtest {
-            Some(stream) => {
-                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
-                Some(Qtest::over(socket, config.timeouts.command))
-            }
-            None => None,
-        };
+        let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
+        let limit = config.timeouts.command;
+        let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
+        let agent = socket(channels.agent)?.map(|socket| Agent::over(socket).with_limit(limit));
         let monitor = connect_monitor(config, process, channels.monitor).await?;
-        Ok((monitor, qtest))
+        Ok(Lines { monitor, agent, qtest })
     };
     let outcome = tokio::select! {
         // What has been said counts before how it ended: a monitor that was ready was ready.
@@ -256,15 +276,17 @@ async fn connect_monitor(
     config: &MachineConfig,
     process: &Process,
     channel: MonitorChannel,
-) -> Result<Option<MonitorSession>, Fault> {
+) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
+    let (panics, panic) = Fate::panics();
     let (shutdowns, shutdown) = Listener::with_capacity(EventFilter::named("SHUTDOWN"), 4);
     let mut options = Options::default()
         // The whole is bounded by the caller.
         .connect_limit(Duration::MAX)
         .command_limit(config.timeouts.command)
         .subscribe(every)
-        .subscribe(shutdown);
+        .subscribe(shutdown)
+        .subscribe(panic);
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
@@ -280,7 +302,7 @@ async fn connect_monitor(
         }
     };
     let client = client.map_err(Fault::Qmp)?;
-    Ok(Some(MonitorSession { client, events, shutdowns }))
+    Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
 }
 
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).

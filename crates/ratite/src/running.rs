@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Listener;
 use tokio::sync::OnceCell;
@@ -23,7 +24,9 @@ use crate::workdir::Log;
 pub(crate) struct Running {
     pub(crate) process: Process,
     pub(crate) monitor: Option<MonitorSession>,
-    pub(crate) console: Option<Console>,
+    /// The consoles with their names, in the order of the description.
+    pub(crate) consoles: Vec<(String, Console)>,
+    pub(crate) agent: Option<Agent>,
     pub(crate) qtest: Option<Qtest>,
     pub(crate) log: Log,
     pub(crate) work_folder: PathBuf,
