@@ -12,7 +12,6 @@ mod output;
 mod qemu_args;
 mod report;
 mod signals;
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 mod target;
 mod verdict;
 

@@ -2,7 +2,9 @@
 
 mod accel;
 mod demo;
+mod keys;
 mod run;
+mod screenshot;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -11,8 +13,10 @@ use crate::report::Failure;
 
 pub(crate) use accel::Accel;
 pub(crate) use demo::Demo;
+pub(crate) use keys::Keys;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -38,6 +42,12 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
 }
 
 const EXIT_CODES: &str = "\

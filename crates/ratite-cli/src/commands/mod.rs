@@ -2,7 +2,9 @@
 
 mod accel;
 mod demo;
+mod keys;
 mod run;
+mod screenshot;
 
 use std::fs::File;
 use std::io;
@@ -29,13 +31,14 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
+                Verb::Screenshot(words) => screenshot::screenshot(&words, &mut signals).await,
+                Verb::Keys(words) => keys::keys(&words, &mut signals).await,
             }
         })
     })
 }
 
 /// What a verb does, up to a signal; for verbs that leave nothing to be ended.
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 async fn unless_signalled(
     signals: &mut Signals,
     work: impl Future<Output = Result<(), Failure>>,

@@ -11,5 +11,6 @@ mod endings;
 mod failures;
 mod harness;
 mod options;
+mod screen;
 mod shortages;
 mod usage;
