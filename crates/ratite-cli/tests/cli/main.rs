@@ -12,4 +12,5 @@ mod failures;
 mod harness;
 mod options;
 mod shortages;
+mod terminal;
 mod usage;

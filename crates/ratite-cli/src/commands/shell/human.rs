@@ -67,6 +67,10 @@ struct Conversation<'a> {
 impl Conversation<'_> {
     async fn run(&mut self, signals: &mut Signals) -> Result<End, Failure> {
         loop {
+            if let Some(why) = self.session.client.ended() {
+                self.waiting_events()?;
+                return Ok(End::Gone(why));
+            }
             self.editing.prompt(self.session.prompt(), self.session.is_in_transaction());
             let line = match self.typed(signals).await? {
                 Ok(Typed::Line(line)) => line,
