@@ -90,3 +90,22 @@ fn what_many_readers_lose_is_told_once() {
         }
     });
 }
+
+#[test]
+fn readers_of_their_own_each_get_everything() {
+    play(async |_| {
+        let (mut guest, ours) = UnixStream::pair().expect("a socket pair");
+        let console = Console::over(ours, &ConsoleConfig::serial(), PATIENCE).expect("it is pumped");
+        guest.write_all(b"login: ").expect("it is taken");
+        console.expect("login", PATIENCE).await.expect("it is there");
+
+        let (whole, later) = (console.reader(), console.reader_from_now());
+        guest.write_all(b"root\n# ").expect("it is taken");
+        drop(guest);
+
+        assert_eq!(whole.expect("# ", PATIENCE).await.expect("it is there").before, b"login: root\n");
+        assert_eq!(later.expect("# ", PATIENCE).await.expect("it is there").before, b"root\n");
+        assert_eq!(console.clone().expect("# ", PATIENCE).await.expect("it is there").before, b": root\n");
+        assert_eq!(console.read(PATIENCE).await.expect("the end"), b"");
+    });
+}

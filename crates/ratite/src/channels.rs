@@ -22,7 +22,8 @@ use crate::config::Place;
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) monitor: MonitorChannel,
-    pub(crate) console: Option<UnixStream>,
+    /// Those of the consoles, in their order.
+    pub(crate) consoles: Vec<UnixStream>,
     pub(crate) qtest: Option<UnixStream>,
     /// The files of the sockets that the child serves; they go with the machine.
     pub(crate) files: Vec<SocketFile>,
@@ -74,14 +75,12 @@ impl Channels {
                 MonitorChannel::Server(server)
             }
         };
-        let console = match &config.console {
-            None => None,
-            Some(_) => {
-                let (ours, number) = pair()?;
-                ends.console = Some(number);
-                Some(ours)
-            }
-        };
+        let mut consoles = Vec::new();
+        for _ in &config.consoles {
+            let (ours, number) = pair()?;
+            ends.consoles.push(number);
+            consoles.push(ours);
+        }
         let qtest = if config.qtest {
             let (ours, number) = pair()?;
             ends.qtest = Some(number);
@@ -89,9 +88,7 @@ impl Channels {
         } else {
             None
         };
-        if let Some((_, console)) = theirs.iter().find(|(number, _)| ends.console == Some(*number)) {
-            widen(console);
-        }
+        theirs.iter().filter(|(number, _)| ends.consoles.contains(number)).for_each(|(_, end)| widen(end));
         let mut files = Vec::new();
         for monitor in &config.extra_monitors {
             let (ExtraMonitor::Qmp(path) | ExtraMonitor::Human(path)) = monitor else { continue };
@@ -109,7 +106,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self { monitor, console, qtest, files, ends, theirs })
+        Ok(Self { monitor, consoles, qtest, files, ends, theirs })
     }
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
+use crate::config::ConsoleConfig;
+use crate::config::Device;
 use crate::config::MachineConfig;
 use crate::config::Monitor;
 use crate::config::Place;
@@ -52,6 +54,34 @@ pub enum ConfigError {
         /// The name.
         name: OsString,
     },
+    /// A console's name cannot be part of a QEMU id.
+    #[error("the name {name:?} cannot name a console: {reason}")]
+    ConsoleName {
+        /// The name.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Two consoles are to be the same serial port.
+    #[error("the consoles {first:?} and {second:?} cannot both be serial port {port}")]
+    SerialPort {
+        /// The one that was named first.
+        first: String,
+        /// The other.
+        second: String,
+        /// The port, counted from 0.
+        port: u32,
+    },
+    /// A console is to be a serial port that no machine has.
+    #[error("the console {name:?} cannot be serial port {port}: QEMU has no more than {most}")]
+    NoSerialPort {
+        /// The console.
+        name: String,
+        /// The port, counted from 0.
+        port: u32,
+        /// How many there can be.
+        most: u32,
+    },
     /// The monitor's host is empty.
     #[error("the monitor's host is empty; `127.0.0.1` is this machine")]
     EmptyHost,
@@ -83,6 +113,7 @@ impl MachineConfig {
         if matches!(&self.monitor, Monitor::Tcp { host, .. } if host.is_empty()) {
             return Err(ConfigError::EmptyHost);
         }
+        self.check_consoles()?;
         self.check_fd_numbers()
     }
 
@@ -97,13 +128,19 @@ impl MachineConfig {
     fn what_reaches_the_system(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
         let arguments = self.wrapper.iter().chain([&self.binary]).chain(&self.args);
         let arguments = arguments.chain(&self.machine_type).chain(&self.accelerators);
-        let device = self.console.iter().filter_map(|console| console.device.as_ref());
+        let devices = self.consoles.iter().flat_map(|console| match &console.device {
+            Device::Serial => [None, None],
+            Device::Other(device) => [Some(device), None],
+            Device::Virtio { port, bus } => [port.as_ref(), bus.as_ref()],
+        });
         let texts = self.fds.iter().flat_map(|fd| match &fd.place {
             Place::Set { opaque, options, .. } => [opaque.as_ref(), options.as_ref()],
             Place::Number(_) => [None, None],
         });
-        let arguments =
-            arguments.chain(device).chain(texts.flatten()).map(|arg| ("the argument", arg.as_os_str()));
+        let arguments = arguments
+            .chain(devices.flatten())
+            .chain(texts.flatten())
+            .map(|arg| ("the argument", arg.as_os_str()));
         let variables = self.environment.iter().flat_map(|(name, value)| {
             [("the variable", name.as_os_str()), ("the value", value.as_deref().unwrap_or_default())]
         });
@@ -113,6 +150,24 @@ impl MachineConfig {
         };
         let folders = [Some(&self.base_folder), self.log_folder.as_ref(), working].into_iter().flatten();
         arguments.chain(variables).chain(folders.map(|folder| ("the folder", folder.as_os_str())))
+    }
+
+    fn check_consoles(&self) -> Result<(), ConfigError> {
+        for (place, console) in self.consoles.iter().enumerate() {
+            check_id(&console.name)?;
+            let Some(port) = console.index else { continue };
+            if port >= MOST_SERIAL_PORTS {
+                let name = console.name.clone();
+                return Err(ConfigError::NoSerialPort { name, port, most: MOST_SERIAL_PORTS });
+            }
+            let is_serial = |console: &ConsoleConfig| console.device == Device::Serial;
+            let same = |other: &&ConsoleConfig| is_serial(other) && other.index == console.index;
+            if let Some(first) = self.consoles[..place].iter().find(same).filter(|_| is_serial(console)) {
+                let (first, second) = (first.name.clone(), console.name.clone());
+                return Err(ConfigError::SerialPort { first, second, port });
+            }
+        }
+        Ok(())
     }
 
     fn check_fd_numbers(&self) -> Result<(), ConfigError> {
@@ -154,12 +209,32 @@ fn check_name(name: &OsStr) -> Result<(), ConfigError> {
     Err(ConfigError::Name { name: name.to_owned(), reason })
 }
 
+/// What QEMU takes as an id (its `id_wellformed`), of which the name becomes the end.
+fn check_id(name: &str) -> Result<(), ConfigError> {
+    let reason = match name.chars().next() {
+        None => "it is empty",
+        Some(first) if !first.is_ascii_alphabetic() => "it does not begin with a letter",
+        _ if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) => {
+            "it holds something else than letters, digits, `-`, `.` and `_`"
+        }
+        _ if name.len() > LONGEST_ID => "it is longer than 100 bytes",
+        _ => return Ok(()),
+    };
+    Err(ConfigError::ConsoleName { name: name.to_owned(), reason })
+}
+
 fn check_nul(what: &'static str, value: &OsStr) -> Result<(), ConfigError> {
     if value.as_encoded_bytes().contains(&0) {
         return Err(ConfigError::Nul { what, value: value.to_owned() });
     }
     Ok(())
 }
+
+/// More than any machine of QEMU has; far fewer `-serial null` than a command line can hold.
+const MOST_SERIAL_PORTS: u32 = 256;
+
+/// QEMU shortens the names of what belongs to an id beyond some 127 bytes.
+const LONGEST_ID: usize = 100;
 
 /// What is left of NAME_MAX (255 on Linux) beside `.log.1`.
 const LONGEST_NAME: usize = 255 - 6;
@@ -189,6 +264,19 @@ mod tests {
         check_refused(qemu().env("A", "\0"), "the value");
         check_refused(qemu().arg("-daemonize"), "out of ratite's hands");
         check_refused(qemu().monitor(Monitor::Tcp { host: String::new(), port: 1 }), "host is empty");
+    }
+
+    #[test]
+    fn consoles_have_names_and_ports_of_their_own() {
+        let serial = |name: &str, port| ConsoleConfig::serial().name(name).index(port);
+        check_refused(qemu().console(ConsoleConfig::serial().name("")), "empty");
+        check_refused(qemu().console(ConsoleConfig::serial().name("0")), "begin with a letter");
+        check_refused(qemu().console(ConsoleConfig::serial().name("a,b")), "something else");
+        check_refused(qemu().console(serial("a", 1)).console(serial("b", 1)), "serial port 1");
+        check_refused(qemu().console(serial("a", 1000)), "no more than 256");
+        check_refused(qemu().console(ConsoleConfig::virtserialport("x\0").name("x")), "NUL");
+        check_refused(qemu().console(ConsoleConfig::virtconsole().bus("x\0")), "NUL");
+        assert_eq!(qemu().console(serial("a", 1)).console(serial("a", 2)).check(), Ok(()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 
 use crate::config::ConsoleConfig;
+use crate::config::Device;
 use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Place;
@@ -76,7 +77,8 @@ fn quoted(word: &OsStr) -> String {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChildEnds {
     pub(crate) monitor: Option<MonitorEnd>,
-    pub(crate) console: Option<RawFd>,
+    /// Those of the consoles, in their order.
+    pub(crate) consoles: Vec<RawFd>,
     pub(crate) qtest: Option<RawFd>,
     /// The listening sockets of the extra monitors that have one, in their order.
     pub(crate) extra_monitors: Vec<RawFd>,
@@ -116,9 +118,7 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     if let Some(machine_type) = &config.machine_type {
         words.extend(["-machine".into(), doubled(machine_type)]);
     }
-    if let (Some(console), Some(fd)) = (&config.console, ends.console) {
-        push_console(&mut words, console, fd);
-    }
+    push_consoles(&mut words, &config.consoles, &ends.consoles);
     push_accelerators(&mut words, config);
     push_extra_monitors(&mut words, &config.extra_monitors, &ends.extra_monitors);
     for (passed, number) in config.fds.iter().zip(&ends.passed) {
@@ -138,18 +138,74 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     CommandLine(words)
 }
 
-fn push_console(words: &mut Vec<OsString>, console: &ConsoleConfig, fd: RawFd) {
-    for _ in 0..console.index {
-        words.extend(["-serial", "null"].map(OsString::from));
-    }
-    words.extend(["-chardev".into(), format!("socket,id=console,fd={fd}").into()]);
-    match &console.device {
-        None => words.extend(["-serial", "chardev:console"].map(OsString::from)),
-        Some(device) => {
-            let mut value = doubled(device);
-            value.push(",chardev=console");
-            words.extend(["-device".into(), value]);
+fn push_consoles(words: &mut Vec<OsString>, consoles: &[ConsoleConfig], fds: &[RawFd]) {
+    let ports = serial_ports(consoles);
+    // QEMU counts `-serial` options; only their order says which port is meant.
+    for port in ports {
+        match port {
+            None => words.extend(["-serial", "null"].map(OsString::from)),
+            Some(console) => {
+                push_console_chardev(words, &consoles[console], fds[console]);
+                words
+                    .extend(["-serial".into(), format!("chardev:{}", chardev_id(&consoles[console])).into()]);
+            }
         }
+    }
+    if consoles.iter().any(|console| matches!(console.device, Device::Virtio { bus: None, .. })) {
+        words.extend(["-device", "virtio-serial,id=ratite-serial"].map(OsString::from));
+    }
+    for (console, fd) in consoles.iter().zip(fds) {
+        let mut device = match &console.device {
+            Device::Serial => continue,
+            Device::Other(device) => doubled(device),
+            Device::Virtio { port: None, .. } => option("virtconsole"),
+            Device::Virtio { .. } => option("virtserialport"),
+        };
+        push_console_chardev(words, console, *fd);
+        device.push(format!(",chardev={}", chardev_id(console)));
+        if let Device::Virtio { port, bus } = &console.device {
+            push_value(&mut device, "bus", bus.as_deref().unwrap_or(OsStr::new("ratite-serial.0")));
+            if let Some(port) = port {
+                push_value(&mut device, "name", port);
+            }
+        }
+        words.extend(["-device".into(), device]);
+    }
+}
+
+/// Which console each serial port has, as places in `consoles`.
+fn serial_ports(consoles: &[ConsoleConfig]) -> Vec<Option<usize>> {
+    let mut ports: Vec<Option<usize>> = Vec::new();
+    let reach = |ports: &mut Vec<_>, count: usize| ports.resize(ports.len().max(count), None);
+    for (place, console) in consoles.iter().enumerate() {
+        let Some(index) = console.index.map(|index| index as usize) else { continue };
+        match console.device {
+            Device::Serial => {
+                reach(&mut ports, index + 1);
+                ports[index] = Some(place);
+            }
+            _ => reach(&mut ports, index),
+        }
+    }
+    for (place, console) in consoles.iter().enumerate() {
+        if console.device == Device::Serial && console.index.is_none() {
+            match ports.iter_mut().find(|port| port.is_none()) {
+                Some(free) => *free = Some(place),
+                None => ports.push(Some(place)),
+            }
+        }
+    }
+    ports
+}
+
+fn push_console_chardev(words: &mut Vec<OsString>, console: &ConsoleConfig, fd: RawFd) {
+    words.extend(["-chardev".into(), format!("socket,id={},fd={fd}", chardev_id(console)).into()]);
+}
+
+fn chardev_id(console: &ConsoleConfig) -> String {
+    match console.name.as_str() {
+        ConsoleConfig::NAME => ConsoleConfig::NAME.into(),
+        name => format!("console-{name}"),
     }
 }
 
@@ -248,6 +304,48 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_many_consoles() {
+        let config = MachineConfig::new("qemu")
+            .with_screen()
+            .console(ConsoleConfig::serial())
+            .console(ConsoleConfig::serial().name("debug").index(2))
+            .console(ConsoleConfig::device("isa-debugcon,iobase=0x402").name("firmware"))
+            .console(ConsoleConfig::virtconsole().name("hvc0"))
+            .console(ConsoleConfig::virtserialport("org.example.0"))
+            .console(ConsoleConfig::virtconsole().name("other").bus("my.0"))
+            .console(ConsoleConfig::serial().name("second"));
+        let ends = ChildEnds { consoles: (3..10).collect(), ..ChildEnds::default() };
+
+        check(
+            &config,
+            &ends,
+            "qemu -chardev 'socket,id=console,fd=3' -serial chardev:console \
+             -chardev 'socket,id=console-second,fd=9' -serial chardev:console-second \
+             -chardev 'socket,id=console-debug,fd=4' -serial chardev:console-debug \
+             -device 'virtio-serial,id=ratite-serial' \
+             -chardev 'socket,id=console-firmware,fd=5' \
+             -device 'isa-debugcon,,iobase=0x402,chardev=console-firmware' \
+             -chardev 'socket,id=console-hvc0,fd=6' \
+             -device 'virtconsole,chardev=console-hvc0,bus=ratite-serial.0' \
+             -chardev 'socket,id=console-org.example.0,fd=7' \
+             -device 'virtserialport,chardev=console-org.example.0,bus=ratite-serial.0,name=org.example.0' \
+             -chardev 'socket,id=console-other,fd=8' -device 'virtconsole,chardev=console-other,bus=my.0'",
+        );
+    }
+
+    #[test]
+    fn ports_that_no_console_has_are_null() {
+        let config = MachineConfig::new("qemu").with_screen().console(ConsoleConfig::serial().index(2));
+        let ends = ChildEnds { consoles: vec![3], ..ChildEnds::default() };
+
+        check(
+            &config,
+            &ends,
+            "qemu -serial null -serial null -chardev 'socket,id=console,fd=3' -serial chardev:console",
+        );
+    }
+
+    #[test]
     fn a_machine_with_everything() {
         let config = MachineConfig::new("qemu")
             .wrapper(["env", "X=1"])
@@ -262,7 +360,7 @@ mod tests {
             .qtest();
         let ends = ChildEnds {
             monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
-            console: Some(4),
+            consoles: vec![4],
             qtest: Some(5),
             extra_monitors: vec![7],
             exit_with_parent: true,

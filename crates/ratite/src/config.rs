@@ -3,6 +3,8 @@
 //! A [`MachineConfig`] can be built, cloned and printed without a runtime; nothing is opened or checked
 //! until [`MachineConfig::launch`].
 
+mod console;
+
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -11,6 +13,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use console::ConsoleConfig;
+pub(crate) use console::Device;
 
 /// What to run: a QEMU, its arguments, and how ratite is to hold it.
 ///
@@ -43,7 +48,7 @@ pub struct MachineConfig {
     pub(crate) monitor: Monitor,
     pub(crate) extra_monitors: Vec<ExtraMonitor>,
     pub(crate) fds: Vec<PassedFd>,
-    pub(crate) console: Option<ConsoleConfig>,
+    pub(crate) consoles: Vec<ConsoleConfig>,
     pub(crate) qtest: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) own_process_group: bool,
@@ -70,7 +75,7 @@ impl MachineConfig {
             monitor: Monitor::SocketPair,
             extra_monitors: Vec::new(),
             fds: Vec::new(),
-            console: None,
+            consoles: Vec::new(),
             qtest: false,
             timeouts: Timeouts::default(),
             own_process_group: true,
@@ -202,10 +207,13 @@ impl MachineConfig {
         self
     }
 
-    /// Gives the machine a console that ratite reads from the first byte on.
+    /// Gives the machine a console that ratite reads from the first byte on; it replaces one of the same name.
     #[doc(alias = "set_console")]
     pub fn console(mut self, console: ConsoleConfig) -> Self {
-        self.console = Some(console);
+        match self.consoles.iter_mut().find(|other| other.name == console.name) {
+            Some(other) => *other = console,
+            None => self.consoles.push(console),
+        }
         self
     }
 
@@ -358,52 +366,6 @@ impl PassedFd {
         if let Place::Set { options, .. } = &mut self.place {
             *options = Some(text.into());
         }
-        self
-    }
-}
-
-/// The machine's console: which device it is, and what is kept of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsoleConfig {
-    pub(crate) device: Option<OsString>,
-    pub(crate) index: u32,
-    pub(crate) log: Option<PathBuf>,
-    pub(crate) history: usize,
-}
-
-impl ConsoleConfig {
-    /// The first serial port.
-    #[must_use]
-    pub fn serial() -> Self {
-        Self { device: None, index: 0, log: None, history: 1 << 20 }
-    }
-
-    /// A console device of this type (`-device`), such as `isa-serial`, `virtconsole` or `sclpconsole`.
-    pub fn device(device_type: impl Into<OsString>) -> Self {
-        Self { device: Some(device_type.into()), ..Self::serial() }
-    }
-
-    /// How many serial ports come before it; 0 by default. Each of those is a `-serial null`.
-    #[must_use]
-    pub fn index(mut self, index: u32) -> Self {
-        self.index = index;
-        self
-    }
-
-    /// A file that gets every byte of the console, from the first on. It is truncated at launch, never opened
-    /// through a symbolic link.
-    #[doc(alias = "console_log")]
-    #[must_use]
-    pub fn log(mut self, path: impl AsRef<Path>) -> Self {
-        self.log = Some(path.as_ref().to_owned());
-        self
-    }
-
-    /// How many of the last bytes are kept for readers; 1 MiB by default. What nobody read in time is dropped and
-    /// counted; the guest never waits.
-    #[must_use]
-    pub fn history(mut self, bytes: usize) -> Self {
-        self.history = bytes;
         self
     }
 }

@@ -7,11 +7,10 @@
 //! The pump runs on the background runtime and ends with the stream.
 
 mod pump;
+mod stamps;
 
 use std::io;
-use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -33,6 +32,7 @@ use crate::exit::Tail;
 use crate::history::Candidate;
 use crate::history::History;
 use crate::history::Match;
+use crate::history::Place;
 use crate::history::Searched;
 use crate::pattern::Located;
 use crate::pattern::Pattern;
@@ -45,12 +45,15 @@ use pump::Takeover;
 use pump::WriteRequest;
 use pump::pump;
 
-/// The console of a machine. Cheap to clone; clones share one place in the stream.
+/// The console of a machine. Cheap to clone; clones share one place in the stream, and [`Console::reader`] makes one that
+/// has a place of its own.
 ///
 /// It goes on being readable after the machine has ended: what was recorded stays.
 #[derive(Debug, Clone)]
 pub struct Console {
     shared: Arc<Shared>,
+    /// Locked after the shared state, and only with it.
+    place: Arc<Mutex<Place>>,
     writes: mpsc::Sender<WriteRequest>,
     takeovers: mpsc::Sender<Takeover>,
     write_limit: Duration,
@@ -132,28 +135,29 @@ impl Drop for PumpGuard {
 }
 
 impl Console {
-    /// Starts to pump `stream` on `runtime`, keeping the last `history` bytes, and all of them in the file at `log`.
+    /// Starts to pump `stream` on `runtime`, keeping of it what `config` says.
     pub(crate) fn pump(
         stream: StdUnixStream,
-        history: usize,
-        log: Option<&Path>,
+        config: &ConsoleConfig,
         write_limit: Duration,
         runtime: &Handle,
     ) -> io::Result<(Self, PumpGuard)> {
-        let log = log.map(LogFile::create).transpose()?;
+        let log = config.log.as_deref().map(|path| LogFile::create(path, config.timestamps)).transpose()?;
         stream.set_nonblocking(true)?;
         let stream = {
             let _within = runtime.enter();
             UnixStream::from_std(stream)?
         };
-        let state = State { history: History::new(history), ended: false, log, log_fault: None };
+        let history = History::new(config.history);
+        let place = Arc::new(Mutex::new(history.beginning()));
+        let state = State { history, ended: false, log, log_fault: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
         let (writes, write_inbox) = mpsc::channel(WRITES);
         let (takeovers, takeover_inbox) = mpsc::channel(1);
         let end = EndOnDrop(shared.clone());
         let pump = runtime.spawn(pump(stream, end, write_inbox, takeover_inbox));
         let guard = PumpGuard { pump: Some(pump), runtime: runtime.clone() };
-        Ok((Self { shared, writes, takeovers, write_limit, guard: None }, guard))
+        Ok((Self { shared, place, writes, takeovers, write_limit, guard: None }, guard))
     }
 
     /// A console over any connected stream, such as one that some QEMU serves on a socket; pumped until the stream ends
@@ -165,10 +169,28 @@ impl Console {
     /// When the log file cannot be made, or the system has no more threads.
     #[doc(alias = "ConsoleSocket")]
     pub fn over(stream: StdUnixStream, config: &ConsoleConfig, write_limit: Duration) -> io::Result<Self> {
-        let (mut console, guard) =
-            Self::pump(stream, config.history, config.log.as_deref(), write_limit, &background()?)?;
+        let (mut console, guard) = Self::pump(stream, config, write_limit, &background()?)?;
         console.guard = Some(Arc::new(guard));
         Ok(console)
+    }
+
+    /// The same console, read from a place of its own: it begins with the oldest byte that is still recorded, and what it
+    /// takes is there for all others.
+    #[must_use]
+    pub fn reader(&self) -> Self {
+        let place = self.shared.lock().history.beginning();
+        self.reader_at(place)
+    }
+
+    /// The same, but from now on: what has arrived already is passed over.
+    #[must_use]
+    pub fn reader_from_now(&self) -> Self {
+        let place = self.shared.lock().history.now();
+        self.reader_at(place)
+    }
+
+    fn reader_at(&self, place: Place) -> Self {
+        Self { place: Arc::new(Mutex::new(place)), ..self.clone() }
     }
 
     /// Stops the pump and hands over the stream itself, in blocking mode, with what had arrived and was not read yet.
@@ -186,7 +208,7 @@ impl Console {
         let (takeover, stream) = oneshot::channel();
         self.takeovers.send(takeover).await.map_err(|_| ended())?;
         let stream = stream.await.map_err(|_| ended())?.map_err(ConsoleError::Write)?;
-        Ok((stream, self.shared.lock().history.take_all()))
+        Ok((stream, self.with_place(|state, place| state.history.take_all(place))))
     }
 
     /// Takes what has arrived and was not read yet, waiting for the first byte at most `limit`. Empty at the end of the
@@ -203,7 +225,7 @@ impl Console {
     /// # Errors
     /// As [`Console::read`].
     pub async fn read_at_most(&self, bytes: usize, limit: Duration) -> Result<Vec<u8>, ConsoleError> {
-        let output = self.look(|state| match state.take_at_most(bytes)? {
+        let output = self.look(|state, place| match state.take_at_most(place, bytes)? {
             nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(Look::Later),
             taken => Ok(Look::Found(taken)),
         });
@@ -215,8 +237,9 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::TimedOut`].
     pub async fn ready(&self, limit: Duration) -> Result<(), ConsoleError> {
-        let there = |state: &State| state.ended || state.history.end() > state.history.first_unread();
-        let output = self.look(|state| Ok(if there(state) { Look::Found(()) } else { Look::Later }));
+        let there = |state: &State, place: Place| state.ended || state.history.has_unread(place);
+        let output =
+            self.look(|state, place| Ok(if there(state, *place) { Look::Found(()) } else { Look::Later }));
         within(limit, "output on the console", output).await?
     }
 
@@ -225,7 +248,7 @@ impl Console {
     /// # Errors
     /// [`ConsoleError::Lagged`] once after bytes were dropped.
     pub fn take(&self) -> Result<Vec<u8>, ConsoleError> {
-        self.shared.lock().take_at_most(usize::MAX)
+        self.with_place(|state, place| state.take_at_most(place, usize::MAX))
     }
 
     /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
@@ -265,13 +288,13 @@ impl Console {
 
     /// Waits until a match ends in what is unread; takes nothing.
     async fn candidate(&self, pattern: &Pattern) -> Result<Candidate, ConsoleError> {
-        let mut cursor = self.shared.lock().history.begin(pattern);
-        self.look(|state| {
+        let mut cursor = self.with_place(|state, place| state.history.begin(pattern, *place));
+        self.look(|state, place| {
             let start = Instant::now();
-            let searched = state.history.search(pattern, &mut cursor, || start.elapsed() < SLICE);
+            let searched = state.history.search(pattern, &mut cursor, *place, || start.elapsed() < SLICE);
             let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
             match searched.map_err(gave_up)? {
-                Searched::Found(end) => Ok(Look::Found(state.history.candidate(end))),
+                Searched::Found(end) => Ok(Look::Found(state.history.candidate(*place, end))),
                 Searched::Unfinished => Ok(Look::Again),
                 Searched::NotYet if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
                 Searched::NotYet => Ok(Look::Later),
@@ -324,20 +347,26 @@ impl Console {
 
     /// Waits until the stream has ended.
     pub(crate) async fn ended(&self) {
-        let end = self.look(|state| Ok(if state.ended { Look::Found(()) } else { Look::Later }));
+        let end = self.look(|state, _| Ok(if state.ended { Look::Found(()) } else { Look::Later }));
         let _never_fails = end.await;
+    }
+
+    fn with_place<T>(&self, look: impl FnOnce(&State, &mut Place) -> T) -> T {
+        let state = self.shared.lock();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        look(&state, &mut place)
     }
 
     /// Looks with `take`, and again after each change, until it has found something.
     async fn look<T>(
         &self,
-        mut take: impl FnMut(&mut State) -> Result<Look<T>, ConsoleError>,
+        mut take: impl FnMut(&State, &mut Place) -> Result<Look<T>, ConsoleError>,
     ) -> Result<T, ConsoleError> {
         loop {
             // Registered before looking, so that nothing can come unnoticed in between.
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable();
-            let looked = take(&mut self.shared.lock())?;
+            let looked = self.with_place(&mut take)?;
             match looked {
                 Look::Found(found) => return Ok(found),
                 Look::Later => changed.await,
@@ -359,7 +388,8 @@ impl Found {
     /// Takes the match with everything before it; `None` if somebody has read the console meanwhile.
     #[must_use]
     pub fn take(self) -> Option<Match> {
-        self.console.shared.lock().history.take_match(self.candidate, self.place)
+        let Self { console, candidate, place: located } = self;
+        console.with_place(|_, place| History::take_match(candidate, located, place))
     }
 }
 
@@ -400,7 +430,7 @@ impl State {
 
     fn write_log(&mut self, bytes: &[u8]) {
         let Some(log) = &mut self.log else { return };
-        if let Err(error) = log.file.write_all(bytes) {
+        if let Err(error) = log.write(bytes) {
             // Told once; the guest must not suffer from a full disk.
             let fault = format!("could not write to {}: {error}", log.path.display());
             tracing::warn!("{fault}; the console is pumped without it");
@@ -410,9 +440,9 @@ impl State {
     }
 
     /// What is unread, if nothing before it was lost.
-    fn take_at_most(&mut self, bytes: usize) -> Result<Vec<u8>, ConsoleError> {
-        match self.history.take_lag() {
-            0 => Ok(self.history.take_at_most(bytes)),
+    fn take_at_most(&self, place: &mut Place, bytes: usize) -> Result<Vec<u8>, ConsoleError> {
+        match self.history.take_lag(place) {
+            0 => Ok(self.history.take_at_most(place, bytes)),
             dropped => Err(ConsoleError::Lagged { dropped }),
         }
     }

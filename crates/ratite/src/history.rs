@@ -1,4 +1,4 @@
-//! The last bytes of a stream, and a reader's place in it. Pure.
+//! The last bytes of a stream, and the places of its readers. Pure.
 
 use std::collections::VecDeque;
 
@@ -15,9 +15,11 @@ pub(crate) struct History {
     capacity: usize,
     /// How many bytes came before `bytes`.
     forgotten: u64,
-    /// How many bytes were taken by readers.
-    read: u64,
 }
+
+/// A reader's place in the stream: the offset behind the last byte that it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u64);
 
 /// What [`crate::Console::expect`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Match {
 pub(crate) struct Cursor {
     search: Search,
     seen: u64,
-    read: u64,
+    began_at: Place,
 }
 
 /// How far a search came.
@@ -75,7 +77,7 @@ pub(crate) struct Candidate {
     bytes: Vec<u8>,
     length: usize,
     end: u64,
-    read: u64,
+    place: Place,
     dropped: u64,
 }
 
@@ -94,7 +96,7 @@ impl Candidate {
 impl History {
     /// Keeps the last `capacity` bytes, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { bytes: VecDeque::new(), capacity: capacity.max(1), forgotten: 0, read: 0 }
+        Self { bytes: VecDeque::new(), capacity: capacity.max(1), forgotten: 0 }
     }
 
     /// The offset behind the last byte.
@@ -102,9 +104,24 @@ impl History {
         self.forgotten + self.bytes.len() as u64
     }
 
+    /// The place before the oldest byte that is still there.
+    pub(crate) fn beginning(&self) -> Place {
+        Place(self.forgotten)
+    }
+
+    /// The place behind the newest byte.
+    pub(crate) fn now(&self) -> Place {
+        Place(self.end())
+    }
+
+    /// Whether there is something to be taken at `place`.
+    pub(crate) fn has_unread(&self, place: Place) -> bool {
+        self.end() > self.first_unread(place)
+    }
+
     /// The offset of the first byte that was not taken and is still there.
-    pub(crate) fn first_unread(&self) -> u64 {
-        self.read.max(self.forgotten)
+    fn first_unread(&self, place: Place) -> u64 {
+        place.0.max(self.forgotten)
     }
 
     /// Adds bytes behind the others; the oldest go if there is no room.
@@ -117,32 +134,40 @@ impl History {
     }
 
     /// How many bytes went unread since this was last asked; reading goes on behind them.
-    pub(crate) fn take_lag(&mut self) -> u64 {
-        let dropped = self.forgotten.saturating_sub(self.read);
-        self.read = self.first_unread();
+    pub(crate) fn take_lag(&self, place: &mut Place) -> u64 {
+        let dropped = self.dropped_at(*place);
+        *place = Place(self.first_unread(*place));
         dropped
     }
 
     /// Takes everything that is unread.
-    pub(crate) fn take_all(&mut self) -> Vec<u8> {
-        self.take_at_most(usize::MAX)
+    pub(crate) fn take_all(&self, place: &mut Place) -> Vec<u8> {
+        self.take_at_most(place, usize::MAX)
+    }
+
+    fn dropped_at(&self, place: Place) -> u64 {
+        self.forgotten.saturating_sub(place.0)
     }
 
     /// What is unread up to the offset `end`, where a match was found to end.
-    pub(crate) fn candidate(&self, end: u64) -> Candidate {
-        let length = self.unread_before(end);
+    pub(crate) fn candidate(&self, place: Place, end: u64) -> Candidate {
+        let length = self.unread_before(place, end);
         // With the byte behind it, for a pattern that looks ahead.
-        let bytes = self.unread(length.saturating_add(1));
-        Candidate { bytes, length, end, read: self.read, dropped: self.forgotten.saturating_sub(self.read) }
+        let bytes = self.unread(place, length.saturating_add(1));
+        Candidate { bytes, length, end, place, dropped: self.dropped_at(place) }
     }
 
     /// Takes a candidate, of which it is known where the match lies; `None` if somebody has read on meanwhile.
-    pub(crate) fn take_match(&mut self, candidate: Candidate, located: Option<Located>) -> Option<Match> {
-        let Candidate { mut bytes, length, end, read, dropped } = candidate;
-        if self.read != read {
+    pub(crate) fn take_match(
+        candidate: Candidate,
+        located: Option<Located>,
+        place: &mut Place,
+    ) -> Option<Match> {
+        let Candidate { mut bytes, length, end, place: taken_from, dropped } = candidate;
+        if *place != taken_from {
             return None;
         }
-        self.read = end;
+        *place = Place(end);
         bytes.truncate(length);
         Some(match located {
             Some(located) => {
@@ -155,14 +180,17 @@ impl History {
     }
 
     /// Takes at most `limit` bytes of what is unread.
-    pub(crate) fn take_at_most(&mut self, limit: usize) -> Vec<u8> {
-        let unread = self.end() - self.first_unread();
-        self.take_to(self.first_unread() + unread.min(limit as u64))
+    pub(crate) fn take_at_most(&self, place: &mut Place, limit: usize) -> Vec<u8> {
+        let first = self.first_unread(*place);
+        let end = first + (self.end() - first).min(limit as u64);
+        let taken = self.unread(*place, self.unread_before(*place, end));
+        *place = Place(end);
+        taken
     }
 
     /// Begins to search what is unread.
-    pub(crate) fn begin(&self, pattern: &Pattern) -> Cursor {
-        Cursor { search: pattern.search(), seen: self.first_unread(), read: self.read }
+    pub(crate) fn begin(&self, pattern: &Pattern, place: Place) -> Cursor {
+        Cursor { search: pattern.search(), seen: self.first_unread(place), began_at: place }
     }
 
     /// Searches what has come since `cursor` was here last, for as long as `go_on` says so.
@@ -173,11 +201,12 @@ impl History {
         &self,
         pattern: &Pattern,
         cursor: &mut Cursor,
+        place: Place,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Searched, SearchError> {
-        // Somebody else has read on, or bytes went before they were searched: a match must not begin in what is gone.
-        if cursor.read != self.read || cursor.seen < self.forgotten {
-            *cursor = self.begin(pattern);
+        // Somebody else has read on from this place, or bytes went before they were searched: a match must not begin in what is gone.
+        if cursor.began_at != place || cursor.seen < self.forgotten {
+            *cursor = self.begin(pattern, place);
         }
         for piece in self.since(cursor.seen).into_iter().flat_map(|piece| piece.chunks(STRETCH)) {
             if !go_on() {
@@ -198,20 +227,14 @@ impl History {
         Tail { bytes: self.bytes.range(start..).copied().collect(), omitted: self.forgotten + start as u64 }
     }
 
-    fn take_to(&mut self, end: u64) -> Vec<u8> {
-        let taken = self.unread(self.unread_before(end));
-        self.read = end;
-        taken
-    }
-
     /// How many unread bytes come before the offset `end`.
-    fn unread_before(&self, end: u64) -> usize {
-        usize::try_from(end - self.first_unread()).unwrap_or(usize::MAX)
+    fn unread_before(&self, place: Place, end: u64) -> usize {
+        usize::try_from(end - self.first_unread(place)).unwrap_or(usize::MAX)
     }
 
     /// At most the first `length` bytes that are unread; only those are copied.
-    fn unread(&self, length: usize) -> Vec<u8> {
-        let [first, second] = self.since(self.first_unread());
+    fn unread(&self, place: Place, length: usize) -> Vec<u8> {
+        let [first, second] = self.since(self.first_unread(place));
         let first = &first[..first.len().min(length)];
         let second = &second[..second.len().min(length - first.len())];
         [first, second].concat()
@@ -235,50 +258,53 @@ mod tests {
 
     /// Finds and takes what is known to be there.
     #[track_caller]
-    fn find(history: &mut History, pattern: &Pattern, cursor: &mut Cursor) -> Match {
-        let Ok(Searched::Found(end)) = history.search(pattern, cursor, || true) else {
+    fn find(history: &History, pattern: &Pattern, cursor: &mut Cursor, place: &mut Place) -> Match {
+        let Ok(Searched::Found(end)) = history.search(pattern, cursor, *place, || true) else {
             panic!("{pattern} is there")
         };
-        let candidate = history.candidate(end);
+        let candidate = history.candidate(*place, end);
         let located = candidate.locate(pattern);
-        history.take_match(candidate, located).expect("nobody else reads")
+        History::take_match(candidate, located, place).expect("nobody else reads")
     }
 
     #[test]
     fn what_does_not_fit_is_forgotten_and_counted() {
         let mut history = History::new(4);
+        let mut place = history.beginning();
         history.record(b"abc");
         history.record(b"def");
 
-        assert_eq!(history.take_lag(), 2);
-        assert_eq!(history.take_all(), b"cdef");
+        assert_eq!(history.take_lag(&mut place), 2);
+        assert_eq!(history.take_all(&mut place), b"cdef");
         history.record(b"0123456789");
-        assert_eq!(history.take_lag(), 6);
+        assert_eq!(history.take_lag(&mut place), 6);
         assert_eq!(history.tail(2), Tail { bytes: b"89".to_vec(), omitted: 14 });
-        assert_eq!((history.take_all(), history.take_lag()), (b"6789".to_vec(), 0));
+        assert_eq!((history.take_all(&mut place), history.take_lag(&mut place)), (b"6789".to_vec(), 0));
     }
 
     #[test]
     fn what_follows_a_match_stays() {
         let mut history = History::new(100);
+        let mut place = history.beginning();
         history.record(b"boot login: later");
         let pattern = Pattern::literal("login:");
 
-        let mut cursor = history.begin(&pattern);
-        let found = find(&mut history, &pattern, &mut cursor);
+        let mut cursor = history.begin(&pattern, place);
+        let found = find(&history, &pattern, &mut cursor, &mut place);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("boot ", "login:"));
-        assert_eq!(history.take_all(), b" later");
+        assert_eq!(history.take_all(&mut place), b" later");
     }
 
     #[test]
     fn what_follows_a_match_is_seen_by_it() {
         let mut history = History::new(100);
+        let mut place = history.beginning();
         history.record(b"a food");
         let pattern = Pattern::regex(r"foo\B").unwrap();
 
-        let mut cursor = history.begin(&pattern);
-        let found = find(&mut history, &pattern, &mut cursor);
+        let mut cursor = history.begin(&pattern, place);
+        let found = find(&history, &pattern, &mut cursor, &mut place);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("a ", "foo"));
     }
@@ -286,48 +312,55 @@ mod tests {
     #[test]
     fn the_end_is_where_nothing_follows_not_where_the_ring_wraps() {
         let mut history = History::new(8);
+        let place = history.beginning();
         history.record(b"xxxxxxab");
         history.record(b"cd");
         let pattern = Pattern::regex("b$").unwrap();
 
-        assert_eq!(history.search(&pattern, &mut history.begin(&pattern), || true), Ok(Searched::NotYet));
+        assert_eq!(
+            history.search(&pattern, &mut history.begin(&pattern, place), place, || true),
+            Ok(Searched::NotYet)
+        );
     }
 
     #[test]
     fn a_match_whose_beginning_is_forgotten_is_still_found() {
         let mut history = History::new(4);
+        let mut place = history.beginning();
         let pattern = Pattern::literal("abcdef");
-        let mut cursor = history.begin(&pattern);
+        let mut cursor = history.begin(&pattern, place);
         history.record(b"abcd");
-        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::NotYet));
+        assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::NotYet));
 
         history.record(b"ef");
 
-        let found = find(&mut history, &pattern, &mut cursor);
+        let found = find(&history, &pattern, &mut cursor, &mut place);
         assert_eq!((found.matched.as_slice(), found.dropped), (b"cdef".as_slice(), 2));
     }
 
     #[test]
     fn a_match_does_not_begin_in_what_somebody_else_took() {
         let mut history = History::new(100);
+        let mut place = history.beginning();
         let pattern = Pattern::literal("abcdef");
-        let mut cursor = history.begin(&pattern);
+        let mut cursor = history.begin(&pattern, place);
         history.record(b"abc");
-        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::NotYet));
-        assert_eq!(history.take_all(), b"abc");
+        assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::NotYet));
+        assert_eq!(history.take_all(&mut place), b"abc");
 
         history.record(b"def abcdef");
 
-        assert_eq!(history.search(&pattern, &mut cursor, || true), Ok(Searched::Found(13)));
+        assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::Found(13)));
     }
 
     #[test]
     fn a_search_that_is_interrupted_goes_on_where_it_was() {
         let mut history = History::new(10_000);
+        let place = history.beginning();
         history.record(&[b'x'; 1000]);
         history.record(b"end");
         let pattern = Pattern::literal("end");
-        let mut cursor = history.begin(&pattern);
+        let mut cursor = history.begin(&pattern, place);
         let mut rounds = 0;
 
         let found = loop {
@@ -336,7 +369,7 @@ mod tests {
                 stretches += 1;
                 stretches == 1
             };
-            match history.search(&pattern, &mut cursor, one_stretch) {
+            match history.search(&pattern, &mut cursor, place, one_stretch) {
                 Ok(Searched::Unfinished) => rounds += 1,
                 other => break other,
             }
@@ -348,12 +381,25 @@ mod tests {
     #[test]
     fn what_somebody_else_took_is_not_taken_again() {
         let mut history = History::new(100);
+        let mut place = history.beginning();
         history.record(b"login: ");
-        let candidate = history.candidate(6);
+        let candidate = history.candidate(place, 6);
 
-        history.take_all();
+        history.take_all(&mut place);
 
-        assert_eq!(history.take_match(candidate, None), None);
+        assert_eq!(History::take_match(candidate, None, &mut place), None);
+    }
+
+    #[test]
+    fn each_place_is_read_from_by_itself() {
+        let mut history = History::new(100);
+        let (mut one, mut other) = (history.beginning(), history.beginning());
+        history.record(b"login: ");
+
+        assert_eq!(history.take_at_most(&mut one, 5), b"login");
+        assert_eq!(history.take_all(&mut other), b"login: ");
+        assert_eq!(history.take_all(&mut one), b": ");
+        assert!(!history.has_unread(history.now()) && history.has_unread(history.beginning()));
     }
 
     proptest! {
@@ -363,13 +409,14 @@ mod tests {
             capacity in 1_usize..30,
         ) {
             let mut history = History::new(capacity);
+        let mut place = history.beginning();
             blocks.iter().for_each(|block| history.record(block));
             let written = blocks.concat();
             let kept = &written[written.len().saturating_sub(capacity)..];
 
             prop_assert_eq!(history.end(), written.len() as u64);
-            prop_assert_eq!(history.take_lag() as usize, written.len() - kept.len());
-            prop_assert_eq!(history.take_all(), kept);
+            prop_assert_eq!(history.take_lag(&mut place) as usize, written.len() - kept.len());
+            prop_assert_eq!(history.take_all(&mut place), kept);
         }
     }
 }

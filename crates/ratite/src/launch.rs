@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -30,6 +31,7 @@ use crate::config::MachineConfig;
 use crate::config::Timeouts;
 use crate::config::WorkingFolder;
 use crate::console::Console;
+use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
@@ -62,7 +64,7 @@ pub(crate) async fn launch(
     folder: Option<WorkFolder>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { spawn, channels, console, log, work_folder, command_line } =
+    let Prepared { spawn, channels, consoles, log, work_folder, command_line } =
         prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
@@ -74,7 +76,7 @@ pub(crate) async fn launch(
             launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
             process,
             monitor,
-            console,
+            consoles,
             qtest,
             log,
             work_folder,
@@ -92,7 +94,7 @@ pub(crate) async fn launch(
 struct Prepared {
     spawn: Spawn,
     channels: Channels,
-    console: Option<Console>,
+    consoles: Vec<(String, Console)>,
     log: Log,
     work_folder: PathBuf,
     command_line: CommandLine,
@@ -109,8 +111,8 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let command_line = command_line::render(config, &channels.ends);
     let fault = |kind| LaunchError::new(kind).with_command_line(command_line.clone());
     let output = log.writer().map_err(|error| fault(LaunchErrorKind::Channel(error)))?;
-    let console = channels.console.take().map(|stream| pump(config, stream)).transpose();
-    let (console, pump) = console.map_err(|error| fault(LaunchErrorKind::Console(error)))?.unzip();
+    let streams = std::mem::take(&mut channels.consoles);
+    let (consoles, pumps) = pump(config, streams).map_err(|error| fault(LaunchErrorKind::Console(error)))?;
     let work_folder = folder.path().to_owned();
     let mark = guard::machine_mark(folder.owner(), number);
     let mut environment = config.environment.clone();
@@ -129,9 +131,9 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
         own_group: config.own_process_group,
         mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
-        estate: Box::new((folder, std::mem::take(&mut channels.files), pump)),
+        estate: Box::new((folder, std::mem::take(&mut channels.files), pumps)),
     };
-    Ok(Prepared { spawn, channels, console, log, work_folder, command_line })
+    Ok(Prepared { spawn, channels, consoles, log, work_folder, command_line })
 }
 
 async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> {
@@ -198,12 +200,17 @@ fn default_name(number: u64, work_folder: &Path) -> OsString {
     format!("machine-{}-{number}-{random}", std::process::id()).into()
 }
 
-fn pump(
-    config: &MachineConfig,
-    stream: std::os::unix::net::UnixStream,
-) -> io::Result<(Console, crate::console::PumpGuard)> {
-    let (history, log) = config.console.as_ref().map_or((0, None), |c| (c.history, c.log.as_deref()));
-    Console::pump(stream, history, log, config.timeouts.console, &background()?)
+/// The consoles with their names, and what ends their pumps.
+type Pumped = (Vec<(String, Console)>, Vec<PumpGuard>);
+
+fn pump(config: &MachineConfig, streams: Vec<UnixStream>) -> io::Result<Pumped> {
+    let mut pumped = Pumped::default();
+    for (console, stream) in config.consoles.iter().zip(streams) {
+        let (pump, guard) = Console::pump(stream, console, config.timeouts.console, &background()?)?;
+        pumped.0.push((console.name.clone(), pump));
+        pumped.1.push(guard);
+    }
+    Ok(pumped)
 }
 
 /// Why a launch failed after its process had been started.

@@ -239,10 +239,21 @@ impl Machine {
         Ok(self.qmp_client(|| "listen to events".into())?.listen(filter))
     }
 
-    /// The machine's console, if it was given one.
+    /// The machine's console, if it was given one; the first of several.
     #[must_use]
     pub fn console(&self) -> Option<&Console> {
-        self.running.console.as_ref()
+        self.running.consoles.first().map(|(_, console)| console)
+    }
+
+    /// The console of this name, if there is one.
+    #[must_use]
+    pub fn console_named(&self, name: &str) -> Option<&Console> {
+        self.consoles().find(|(other, _)| *other == name).map(|(_, console)| console)
+    }
+
+    /// All consoles with their names, in the order in which they were given.
+    pub fn consoles(&self) -> impl Iterator<Item = (&str, &Console)> {
+        self.running.consoles.iter().map(|(name, console)| (name.as_str(), console))
     }
 
     /// The machine's qtest session, if it runs under qtest.

@@ -23,7 +23,8 @@ use crate::workdir::Log;
 pub(crate) struct Running {
     pub(crate) process: Process,
     pub(crate) monitor: Option<MonitorSession>,
-    pub(crate) console: Option<Console>,
+    /// The consoles with their names, in the order of the description.
+    pub(crate) consoles: Vec<(String, Console)>,
     pub(crate) qtest: Option<Qtest>,
     pub(crate) log: Log,
     pub(crate) work_folder: PathBuf,

@@ -129,9 +129,12 @@ pub(crate) async fn finish(running: &Running) -> Exit {
 async fn gather(running: &Running) -> Exit {
     let exited = running.process.wait().await;
     // What the machine had said before it ended is still on its way.
-    if let Some(console) = &running.console {
-        let _stays_open = within(STREAM_END, "end of the console", console.ended()).await;
-    }
+    let consoles = async {
+        for (_, console) in &running.consoles {
+            console.ended().await;
+        }
+    };
+    let _stay_open = within(STREAM_END, "end of the consoles", consoles).await;
     if let Some(monitor) = &running.monitor {
         let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
     }

@@ -33,6 +33,18 @@ impl Console {
         crate::console::Console::over(stream, config, write_limit).map(|inner| Self::new(inner, background))
     }
 
+    /// The same console, read from a place of its own; see [`crate::Console::reader`].
+    #[must_use]
+    pub fn reader(&self) -> Self {
+        Self::new(self.inner.reader(), self.background.clone())
+    }
+
+    /// The same, but from now on; see [`crate::Console::reader_from_now`].
+    #[must_use]
+    pub fn reader_from_now(&self) -> Self {
+        Self::new(self.inner.reader_from_now(), self.background.clone())
+    }
+
     /// Stops the pump and hands over the stream itself; see [`crate::Console::take_stream`].
     ///
     /// # Errors

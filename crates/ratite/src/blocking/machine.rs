@@ -177,6 +177,19 @@ impl Machine {
         self.inner.console().map(|console| Console::new(console.clone(), self.background.clone()))
     }
 
+    /// The console of this name, if there is one; see [`crate::Machine::console_named`].
+    #[must_use]
+    pub fn console_named(&self, name: &str) -> Option<Console> {
+        let console = self.inner.console_named(name);
+        console.map(|console| Console::new(console.clone(), self.background.clone()))
+    }
+
+    /// All consoles with their names; see [`crate::Machine::consoles`].
+    pub fn consoles(&self) -> impl Iterator<Item = (&str, Console)> {
+        let twin = |console: &crate::console::Console| Console::new(console.clone(), self.background.clone());
+        self.inner.consoles().map(move |(name, console)| (name, twin(console)))
+    }
+
     /// The machine's qtest session, if it runs under qtest; see [`crate::Machine::qtest`].
     #[must_use]
     pub fn qtest(&self) -> Option<Qtest> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::console::Shared;
+use crate::console::stamps::Stamps;
 
 /// Where the stream goes when somebody wants it for himself.
 pub(super) type Takeover = oneshot::Sender<io::Result<StdUnixStream>>;
@@ -32,7 +34,8 @@ pub(super) struct WriteRequest {
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
-    pub(super) file: File,
+    file: File,
+    stamps: Option<Stamps>,
 }
 
 /// How much is read at once.
@@ -117,7 +120,7 @@ async fn send_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 impl LogFile {
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, stamped: bool) -> io::Result<Self> {
         // Non-blocking for what is no plain file: a pipe that nobody reads must hold up neither launch nor guest.
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = std::fs::OpenOptions::new()
@@ -127,6 +130,13 @@ impl LogFile {
             .custom_flags(flags.bits().cast_signed())
             .open(path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, stamps: stamped.then(Stamps::begin) })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stamps {
+            None => self.file.write_all(bytes),
+            Some(stamps) => self.file.write_all(&stamps.stamp(bytes)),
+        }
     }
 }
