@@ -30,6 +30,8 @@ mod runtime;
 mod shutdown;
 mod speed;
 mod strays;
+mod terminal;
+mod text;
 mod work_folder;
 mod workdir;
 
@@ -69,6 +71,9 @@ pub use runtime::background;
 pub use speed::Measurement;
 pub use speed::Speed;
 pub use speed::Verdict;
+pub use terminal::Terminal;
+pub use text::PlainText;
+pub use text::plain_text;
 pub use work_folder::WorkFolder;
 pub use workdir::Log;
 
