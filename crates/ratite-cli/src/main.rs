@@ -8,6 +8,8 @@ mod copy;
 mod diagnostics;
 mod duration;
 mod hints;
+mod json;
+mod language;
 mod output;
 mod qemu_args;
 mod report;

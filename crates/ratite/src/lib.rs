@@ -33,12 +33,18 @@ mod process;
 mod procfs;
 mod program;
 mod qtest;
+pub mod reach;
+mod reach_folder;
+mod reach_server;
+mod reach_words;
 mod running;
 mod runtime;
 mod screen;
 mod shutdown;
 mod speed;
 mod strays;
+mod terminal;
+mod text;
 mod work_folder;
 mod workdir;
 
@@ -97,6 +103,9 @@ pub use screen::ScreenError;
 pub use speed::Measurement;
 pub use speed::Speed;
 pub use speed::Verdict;
+pub use terminal::Terminal;
+pub use text::PlainText;
+pub use text::plain_text;
 pub use work_folder::WorkFolder;
 pub use workdir::Log;
 
@@ -116,6 +125,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
+
+    #[doc = include_str!("../../../docs/guide/screens.md")]
+    struct Screens;
 
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;

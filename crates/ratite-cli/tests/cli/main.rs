@@ -13,4 +13,5 @@ mod harness;
 mod options;
 mod screen;
 mod shortages;
+mod terminal;
 mod usage;

@@ -30,6 +30,7 @@ mod listener;
 mod machine;
 mod qmp;
 mod qtest;
+pub mod reach;
 mod screen;
 mod wait;
 
