@@ -8,11 +8,13 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use ratite::ConsoleError;
+use ratite::InputError;
 use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::MachineError;
 use ratite::ProcessExit;
 use ratite::QtestError;
+use ratite::ScreenError;
 use ratite::ShutdownError;
 use ratite::ShutdownErrorKind;
 use ratite::Tail;
@@ -25,6 +27,7 @@ use ratite::qmp::TimedOut;
 
 use crate::console;
 use crate::exit;
+use crate::picture::Picture;
 use crate::values::seconds;
 
 /// What can be raised in Python.
@@ -324,6 +327,37 @@ impl Raise for ConsoleError {
             }
             Self::Lagged { dropped } => raise(py, "Lagged", message, [field(py, "dropped", dropped)]),
             _ => raise(py, "ConsoleError", message, []),
+        }
+    }
+}
+
+impl Raise for ScreenError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        let picture = self.picture().cloned().map(|inner| Picture { inner });
+        match self {
+            Self::TimedOut { what, limit, why, .. } => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let message = format!("no {what} within {} s{why}", seconds(limit));
+                let fields = [
+                    field(py, "what", what),
+                    field(py, "limit", seconds(limit)),
+                    field(py, "picture", picture),
+                ];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "ScreenError", message, [field(py, "picture", picture)]),
+        }
+    }
+}
+
+impl Raise for InputError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        match self {
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "InputError", message, []),
         }
     }
 }

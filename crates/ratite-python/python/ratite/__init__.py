@@ -6,7 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
-from ratite._core import Exit, Match, ProcessExit, linux_failures
+from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -21,6 +21,7 @@ from ratite._errors import (
     ForkedError,
     GreetingError,
     GuestPanicked,
+    InputError,
     Lagged,
     LaunchError,
     MachineExited,
@@ -29,10 +30,11 @@ from ratite._errors import (
     PatternError,
     ProtocolError,
     QtestError,
+    ScreenError,
     ShutdownError,
     TimedOut,
 )
-from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -56,6 +58,8 @@ __all__ = [
     "ForkedError",
     "GreetingError",
     "GuestPanicked",
+    "Input",
+    "InputError",
     "LINUX_FAILURES",
     "Lagged",
     "LaunchError",
@@ -66,10 +70,14 @@ __all__ = [
     "NegotiationError",
     "NoMonitor",
     "PatternError",
+    "Picture",
     "ProcessExit",
     "ProtocolError",
     "Qtest",
     "QtestError",
+    "Screen",
+    "ScreenError",
+    "ScreenText",
     "ShutdownError",
     "TimedOut",
 ]

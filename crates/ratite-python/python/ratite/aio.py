@@ -6,13 +6,13 @@ from types import TracebackType
 from typing import Any, AsyncIterator, Dict, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
-from ratite._core import Exit, Match
+from ratite._core import Exit, Match, Picture, ScreenText
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Patterns, count, patterns, seconds, turns, wanted
+from ratite._words import Part, Pattern, Patterns, count, pattern, patterns, seconds, turns, wanted
 
-__all__ = ["Console", "Listener", "Machine", "Qtest"]
+__all__ = ["Console", "Input", "Listener", "Machine", "Qtest", "Screen"]
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
@@ -113,6 +113,21 @@ class Machine(Face):
         if qtest is None:
             raise Error("the machine has no qtest session: it takes `qtest=True`")
         return Qtest(qtest)
+
+    @property
+    def screen(self) -> Screen:
+        """The screen. There is one if the machine has a graphics card, such as ``-vga std``."""
+        return Screen(self._launched.screen)
+
+    @property
+    def input(self) -> Input:
+        """Keyboard and mouse."""
+        return Input(self._launched.input)
+
+    async def human_monitor(self, command: str, *, cpu: Optional[int] = None, timeout: Optional[float] = None) -> str:
+        """Executes a command of QEMU's monitor for people; see `ratite.Machine.human_monitor`."""
+        about = {} if cpu is None else {"cpu-index": cpu}
+        return str(await self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
 
     async def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
@@ -239,3 +254,117 @@ class Qtest:
     async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
         await self._qtest.wait_irq(number, level, seconds("timeout", timeout))
+
+
+class Screen:
+    """A machine's screen; see `ratite.Screen`."""
+
+    def __init__(self, screen: _core.Screen) -> None:
+        self._screen = screen
+
+    def of(self, device: str, head: int = 0) -> Screen:
+        """The screen of the card with this ``id``, and which of its screens."""
+        return Screen(self._screen.of(device, head))
+
+    def every(self, pause: float) -> Screen:
+        """The same, looked at every `pause` seconds while something is waited for."""
+        return Screen(self._screen.every(seconds("pause", pause)))
+
+    async def screenshot(self, timeout: float = 60.0) -> Picture:
+        """Takes a picture."""
+        return await self._screen.screenshot(seconds("timeout", timeout))
+
+    async def png(self, timeout: float = 60.0) -> bytes:
+        """Takes a picture as a PNG: QEMU's own where it writes one, converted where not."""
+        return await self._screen.png(seconds("timeout", timeout))
+
+    async def changed_from(
+        self,
+        before: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen no longer looks like `before`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.changed_from(before, within, limit)
+
+    async def looks_like(
+        self,
+        reference: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen looks like `reference`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.looks_like(reference, within, limit)
+
+    async def still(
+        self,
+        time: float,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen has stayed as it is for `time` seconds."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.still(seconds("time", time), within, limit)
+
+    async def text(self, timeout: float = 60.0) -> ScreenText:
+        """Reads the text on the screen by its glyphs."""
+        return await self._screen.text(seconds("timeout", timeout))
+
+    async def wait_text(self, what: Pattern, timeout: float = 60.0) -> ScreenText:
+        """Waits until `what` is on the screen: a text, bytes, or a compiled expression."""
+        wanted, regex = pattern(what)
+        return await self._screen.wait_text(wanted, regex, seconds("timeout", timeout))
+
+
+class Input:
+    """A machine's keyboard and mouse; see `ratite.Input`. Cancelling a call leaves nothing pressed."""
+
+    def __init__(self, devices: _core.Input) -> None:
+        self._input = devices
+
+    def hold(self, time: float) -> Input:
+        """The same, with keys and buttons held for `time` seconds: 0.04 by default, from 0.001 to 10."""
+        return Input(self._input.hold(seconds("time", time)))
+
+    async def send_key(self, keys: str) -> None:
+        """Presses and releases a key, or several joined by ``-``, such as ``ctrl-alt-delete``."""
+        await self._input.send_key(keys)
+
+    async def type_text(self, text: str, layout: str = "us") -> None:
+        """Types a text as on a keyboard of this layout, which has to be the guest's: us, uk, de or fr."""
+        await self._input.type_text(text, layout)
+
+    async def move_to(self, x: float, y: float) -> None:
+        """Moves the pointer to a place, from 0.0, 0.0 at the upper left to 1.0, 1.0 at the lower right."""
+        await self._input.move_to(x, y)
+
+    async def move_by(self, right: int, down: int) -> None:
+        """Moves the pointer by a way."""
+        await self._input.move_by(right, down)
+
+    async def click(self, button: str = "left") -> None:
+        """Presses and releases a button: left, middle, right, side or extra."""
+        await self._input.click(button)
+
+    async def press_button(self, button: str = "left") -> None:
+        """Presses a button and leaves it pressed, to drag something."""
+        await self._input.press_button(button)
+
+    async def release_button(self, button: str = "left") -> None:
+        """Releases a button."""
+        await self._input.release_button(button)
+
+    async def scroll(self, steps: int) -> None:
+        """Turns the wheel away from oneself, or the other way with a negative number."""
+        await self._input.scroll(steps)
