@@ -144,6 +144,12 @@ impl Listener {
         lagged.await.unwrap_or_default()
     }
 
+    /// The oldest event that is there, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<Event> {
+        self.0.lock().events.front().map(|(_, event)| event.clone())
+    }
+
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {

@@ -149,12 +149,14 @@ impl MachineConfig {
             Device::Other(device) => [Some(device), None],
             Device::Virtio { port, bus } => [port.as_ref(), bus.as_ref()],
         });
+        let agents_bus = self.agent.iter().filter_map(|agent| agent.bus.as_ref());
         let texts = self.fds.iter().flat_map(|fd| match &fd.place {
             Place::Set { opaque, options, .. } => [opaque.as_ref(), options.as_ref()],
             Place::Number(_) => [None, None],
         });
         let arguments = arguments
             .chain(devices.flatten())
+            .chain(agents_bus)
             .chain(texts.flatten())
             .map(|arg| ("the argument", arg.as_os_str()));
         let variables = self.environment.iter().flat_map(|(name, value)| {

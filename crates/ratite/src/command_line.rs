@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::config::AgentChannel;
 use crate::config::ConsoleConfig;
 use crate::config::Device;
 use crate::config::ExtraMonitor;
@@ -79,6 +80,7 @@ pub(crate) struct ChildEnds {
     pub(crate) monitor: Option<MonitorEnd>,
     /// Those of the consoles, in their order.
     pub(crate) consoles: Vec<RawFd>,
+    pub(crate) agent: Option<RawFd>,
     pub(crate) qtest: Option<RawFd>,
     /// The listening sockets of the extra monitors that have one, in their order.
     pub(crate) extra_monitors: Vec<RawFd>,
@@ -118,7 +120,10 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     if let Some(machine_type) = &config.machine_type {
         words.extend(["-machine".into(), doubled(machine_type)]);
     }
-    push_consoles(&mut words, &config.consoles, &ends.consoles);
+    push_consoles(&mut words, config, &ends.consoles);
+    if let (Some(agent), Some(fd)) = (&config.agent, ends.agent) {
+        push_agent(&mut words, agent, fd);
+    }
     push_accelerators(&mut words, config);
     push_extra_monitors(&mut words, &config.extra_monitors, &ends.extra_monitors);
     for (passed, number) in config.fds.iter().zip(&ends.passed) {
@@ -138,7 +143,8 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     CommandLine(words)
 }
 
-fn push_consoles(words: &mut Vec<OsString>, consoles: &[ConsoleConfig], fds: &[RawFd]) {
+fn push_consoles(words: &mut Vec<OsString>, config: &MachineConfig, fds: &[RawFd]) {
+    let consoles = &config.consoles;
     let ports = serial_ports(consoles);
     // QEMU counts `-serial` options; only their order says which port is meant.
     for port in ports {
@@ -151,7 +157,9 @@ fn push_consoles(words: &mut Vec<OsString>, consoles: &[ConsoleConfig], fds: &[R
             }
         }
     }
-    if consoles.iter().any(|console| matches!(console.device, Device::Virtio { bus: None, .. })) {
+    let for_console =
+        consoles.iter().any(|console| matches!(console.device, Device::Virtio { bus: None, .. }));
+    if for_console || matches!(config.agent, Some(AgentChannel { bus: None })) {
         words.extend(["-device", "virtio-serial,id=ratite-serial"].map(OsString::from));
     }
     for (console, fd) in consoles.iter().zip(fds) {
@@ -164,13 +172,28 @@ fn push_consoles(words: &mut Vec<OsString>, consoles: &[ConsoleConfig], fds: &[R
         push_console_chardev(words, console, *fd);
         device.push(format!(",chardev={}", chardev_id(console)));
         if let Device::Virtio { port, bus } = &console.device {
-            push_value(&mut device, "bus", bus.as_deref().unwrap_or(OsStr::new("ratite-serial.0")));
+            push_value(&mut device, "bus", bus.as_deref().unwrap_or(OsStr::new(OUR_BUS)));
             if let Some(port) = port {
                 push_value(&mut device, "name", port);
             }
         }
         words.extend(["-device".into(), device]);
     }
+}
+
+/// The virtio-serial bus of the consoles and the agent that have none of their own.
+const OUR_BUS: &str = "ratite-serial.0";
+
+/// The channel by which the agent of a guest finds its host, and its name (qemu-ga(8), `--path`).
+fn push_agent(words: &mut Vec<OsString>, agent: &AgentChannel, fd: RawFd) {
+    let mut device = option("virtserialport,chardev=guest-agent,name=org.qemu.guest_agent.0");
+    push_value(&mut device, "bus", agent.bus.as_deref().unwrap_or(OsStr::new(OUR_BUS)));
+    words.extend([
+        "-chardev".into(),
+        format!("socket,id=guest-agent,fd={fd}").into(),
+        "-device".into(),
+        device,
+    ]);
 }
 
 /// Which console each serial port has, as places in `consoles`.
@@ -334,6 +357,37 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_shares_the_bus_of_the_consoles() {
+        let config = MachineConfig::new("qemu").with_screen().agent();
+        let ends = ChildEnds { consoles: vec![3], agent: Some(4), ..ChildEnds::default() };
+        let agent = "-chardev 'socket,id=guest-agent,fd=4' \
+                     -device 'virtserialport,chardev=guest-agent,name=org.qemu.guest_agent.0,bus=ratite-serial.0'";
+
+        check(&config, &ends, &format!("qemu -device 'virtio-serial,id=ratite-serial' {agent}"));
+        check(
+            &config.console(ConsoleConfig::virtconsole()),
+            &ends,
+            &format!(
+                "qemu -device 'virtio-serial,id=ratite-serial' -chardev 'socket,id=console,fd=3' \
+                 -device 'virtconsole,chardev=console,bus=ratite-serial.0' {agent}"
+            ),
+        );
+    }
+
+    #[test]
+    fn an_agent_takes_another_bus() {
+        let config = MachineConfig::new("qemu").with_screen().agent_on("my.0");
+        let ends = ChildEnds { agent: Some(4), ..ChildEnds::default() };
+
+        check(
+            &config,
+            &ends,
+            "qemu -chardev 'socket,id=guest-agent,fd=4' \
+             -device 'virtserialport,chardev=guest-agent,name=org.qemu.guest_agent.0,bus=my.0'",
+        );
+    }
+
+    #[test]
     fn ports_that_no_console_has_are_null() {
         let config = MachineConfig::new("qemu").with_screen().console(ConsoleConfig::serial().index(2));
         let ends = ChildEnds { consoles: vec![3], ..ChildEnds::default() };
@@ -361,6 +415,7 @@ mod tests {
         let ends = ChildEnds {
             monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
             consoles: vec![4],
+            agent: None,
             qtest: Some(5),
             extra_monitors: vec![7],
             exit_with_parent: true,

@@ -50,6 +50,7 @@ pub struct MachineConfig {
     pub(crate) extra_monitors: Vec<ExtraMonitor>,
     pub(crate) fds: Vec<PassedFd>,
     pub(crate) consoles: Vec<ConsoleConfig>,
+    pub(crate) agent: Option<AgentChannel>,
     pub(crate) qtest: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) own_process_group: bool,
@@ -78,6 +79,7 @@ impl MachineConfig {
             extra_monitors: Vec::new(),
             fds: Vec::new(),
             consoles: Vec::new(),
+            agent: None,
             qtest: false,
             timeouts: Timeouts::default(),
             own_process_group: true,
@@ -229,6 +231,19 @@ impl MachineConfig {
         self
     }
 
+    /// Gives the guest's agent (`qemu-guest-agent`) its channel, `org.qemu.guest_agent.0`, and the machine
+    /// [`crate::Machine::agent`]. It is on the same bus as [`ConsoleConfig::virtconsole`].
+    pub fn agent(mut self) -> Self {
+        self.agent = Some(AgentChannel { bus: None });
+        self
+    }
+
+    /// The same on a virtio-serial bus of yours, such as `vser0.0`; for machines whose virtio devices do not sit on PCI.
+    pub fn agent_on(mut self, bus: impl Into<OsString>) -> Self {
+        self.agent = Some(AgentChannel { bus: Some(bus.into()) });
+        self
+    }
+
     /// Runs the machine under qtest: with `-accel qtest`, unless [`MachineConfig::accelerator`] names others (some
     /// distributions build QEMU without the qtest accelerator; `tcg` serves too).
     #[doc(alias = "QEMUQtestMachine")]
@@ -296,6 +311,13 @@ impl MachineConfig {
         self.transcript = Some(transcript);
         self
     }
+}
+
+/// The channel of the guest's agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentChannel {
+    /// The virtio-serial bus; ratite's own if none is named.
+    pub(crate) bus: Option<OsString>,
 }
 
 /// Where QEMU runs.

@@ -7,12 +7,14 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::EventFilter;
 use ratite_qmp::Listener;
@@ -35,6 +37,7 @@ use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
+use crate::fate::Fate;
 use crate::guard;
 use crate::probe;
 use crate::process::Process;
@@ -73,21 +76,28 @@ pub(crate) async fn launch(
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
-        Ok((monitor, qtest)) => Ok(Running {
-            launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
-            process,
-            monitor,
-            consoles,
-            qtest,
-            reach,
-            log,
-            work_folder,
-            command_line,
-            timeouts: config.timeouts,
-            started,
-            asked: Mutex::new(None),
-            exit: OnceCell::new(),
-        }),
+        Ok(Lines { monitor, agent, qtest }) => {
+            let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
+            let (monitor, panics) = monitor.unzip();
+            let fate = Arc::new(Fate::new(process.life().clone(), panics));
+            consoles.iter().for_each(|(_, console)| console.belong_to(&fate));
+            Ok(Running {
+                process,
+                monitor,
+                consoles,
+                agent,
+                qtest,
+                reach,
+                log,
+                work_folder,
+                command_line,
+                timeouts: config.timeouts,
+                started,
+                launch_time,
+                asked: Mutex::new(None),
+                exit: OnceCell::new(),
+            })
+        }
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
 }
@@ -229,6 +239,13 @@ fn pump(config: &MachineConfig, streams: Vec<UnixStream>) -> io::Result<Pumped> 
     Ok(pumped)
 }
 
+/// What is spoken over the caller's runtime.
+struct Lines {
+    monitor: Option<Heard>,
+    agent: Option<Agent>,
+    qtest: Option<Qtest>,
+}
+
 /// Why a launch failed after its process had been started.
 enum Fault {
     Exited,
@@ -237,23 +254,19 @@ enum Fault {
     Channel(io::Error),
 }
 
+/// The monitor, and who hears of the guest's panic.
+type Heard = (MonitorSession, Listener);
+
 /// Every fallible step after the process exists, raced with its end and the limit.
-async fn connect_all(
-    config: &MachineConfig,
-    process: &Process,
-    channels: Channels,
-) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
+async fn connect_all(config: &MachineConfig, process: &Process, channels: Channels) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
-        let qtest = match channels.qtest {
-            Some(stream) => {
-                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
-                Some(Qtest::over(socket, config.timeouts.command))
-            }
-            None => None,
-        };
+        let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
+        let limit = config.timeouts.command;
+        let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
+        let agent = socket(channels.agent)?.map(|socket| Agent::over(socket).with_limit(limit));
         let monitor = connect_monitor(config, process, channels.monitor).await?;
-        Ok((monitor, qtest))
+        Ok(Lines { monitor, agent, qtest })
     };
     let outcome = tokio::select! {
         // What has been said counts before how it ended: a monitor that was ready was ready.
@@ -279,15 +292,17 @@ async fn connect_monitor(
     config: &MachineConfig,
     process: &Process,
     channel: MonitorChannel,
-) -> Result<Option<MonitorSession>, Fault> {
+) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
+    let (panics, panic) = Fate::panics();
     let (shutdowns, shutdown) = Listener::with_capacity(EventFilter::named("SHUTDOWN"), 4);
     let mut options = Options::default()
         // The whole is bounded by the caller.
         .connect_limit(Duration::MAX)
         .command_limit(config.timeouts.command)
         .subscribe(every)
-        .subscribe(shutdown);
+        .subscribe(shutdown)
+        .subscribe(panic);
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
@@ -310,7 +325,7 @@ async fn connect_monitor(
             Client::accept(&server, welcome, options).await.map_err(Fault::Qmp)
         }
     }?;
-    Ok(Some(MonitorSession { client, events, shutdowns }))
+    Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
 }
 
 /// A task of the background runtime ended without its outcome, which only a panic in a transcript can bring about.

@@ -1,10 +1,13 @@
 //! The running machine: what one can ask of it.
 
+mod devices;
+
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Command;
 use ratite_qmp::Event;
@@ -263,6 +266,13 @@ impl Machine {
     /// All consoles with their names, in the order in which they were given.
     pub fn consoles(&self) -> impl Iterator<Item = (&str, &Console)> {
         self.running.consoles.iter().map(|(name, console)| (name.as_str(), console))
+    }
+
+    /// The agent in the guest, if the machine was given its channel. Its commands have the limit of
+    /// [`crate::Timeouts::command`], which is also how long they wait for an agent that has not started yet.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Agent> {
+        self.running.agent.as_ref()
     }
 
     /// The machine's qtest session, if it runs under qtest.

@@ -26,7 +26,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::process::Exited;
+use crate::life::Exited;
 use crate::reach_folder::ReachFolder;
 use crate::reach_words::WireExit;
 use crate::running::Running;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Listener;
 use tokio::sync::OnceCell;
@@ -26,6 +27,7 @@ pub(crate) struct Running {
     pub(crate) monitor: Option<MonitorSession>,
     /// The consoles with their names, in the order of the description.
     pub(crate) consoles: Vec<(String, Console)>,
+    pub(crate) agent: Option<Agent>,
     pub(crate) qtest: Option<Qtest>,
     /// Where others reach it, if they may.
     pub(crate) reach: Option<Reach>,

@@ -21,7 +21,7 @@ use crate::error::ShutdownErrorKind;
 use crate::exit::Asked;
 use crate::exit::Exit;
 use crate::exit::Tail;
-use crate::process::Exited;
+use crate::life::Exited;
 use crate::running::Running;
 
 /// How much of the log an [`Exit`] carries.

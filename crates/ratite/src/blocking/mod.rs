@@ -22,6 +22,7 @@
 //! launched: the background threads are not there.
 
 mod accelerator;
+mod agent;
 mod console;
 mod listener;
 mod machine;
@@ -31,6 +32,8 @@ pub mod reach;
 mod wait;
 
 pub use accelerator::Accelerators;
+pub use agent::Agent;
+pub use agent::GuestFile;
 pub use console::Console;
 pub use listener::Listener;
 pub use machine::Machine;
