@@ -8,12 +8,13 @@ mod copy;
 mod diagnostics;
 mod duration;
 mod hints;
+mod modes;
 mod output;
 mod qemu_args;
 mod report;
 mod signals;
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 mod target;
+mod terminal;
 mod verdict;
 
 use std::process::ExitCode;

@@ -1,8 +1,13 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod console;
 mod demo;
+mod log;
+mod ls;
 mod run;
+mod stop;
+mod wait;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -10,9 +15,14 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use console::Console;
 pub(crate) use demo::Demo;
+pub(crate) use log::Log;
+pub(crate) use ls::Ls;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use stop::Stop;
+pub(crate) use wait::Wait;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -38,6 +48,21 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Lists the machines that can be reached by name
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(Ls),
+    /// Attaches to the console of a machine that runs elsewhere
+    #[command(after_help = console::EXAMPLES, long_about = console::AT_LENGTH)]
+    Console(Console),
+    /// Shows what a machine's console has recorded, and follows it
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
+    /// Ends a machine that runs elsewhere
+    #[command(after_help = stop::EXAMPLES)]
+    Stop(Stop),
+    /// Waits for a machine's end, and tells how it ended
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(Wait),
 }
 
 const EXIT_CODES: &str = "\
