@@ -23,6 +23,7 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
     }
     let mut hints = match failure {
         Failure::Usage { hint, .. } => vec![hint.clone()],
+        Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),

@@ -10,11 +10,13 @@ mod duration;
 mod hints;
 mod json;
 mod language;
+mod modes;
 mod output;
 mod qemu_args;
 mod report;
 mod signals;
 mod target;
+mod terminal;
 mod verdict;
 
 use std::process::ExitCode;

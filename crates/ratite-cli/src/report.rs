@@ -20,6 +20,7 @@ use ratite::Exit;
 use ratite::LaunchError;
 use ratite::ShutdownError;
 use ratite::Tail;
+use ratite::reach::ReachError;
 
 use crate::hints;
 use crate::output::Paint;
@@ -52,6 +53,16 @@ pub(crate) enum Failure {
     /// Something went wrong with a machine that ran; how it ended says more.
     #[error("could not {doing}")]
     Conversation { doing: String, source: Box<dyn Error + Send + Sync>, exit: Option<Box<Exit>> },
+    /// A machine of another program is not to be had, or does not do what it should.
+    #[error("{error}")]
+    Reach {
+        error: Box<ReachError>,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// A machine of another program ended otherwise than it should.
+    #[error("the machine did not end well: {how}")]
+    EndedBadly { how: String },
     /// The user's own limit is over.
     #[error("{what} within {limit:?}")]
     TimedOut {
@@ -91,6 +102,7 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
     match outcome {
         Ok(()) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
+        Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
         Err(
             Failure::Ended { .. }
             | Failure::Shutdown(_)
@@ -100,7 +112,9 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
             | Failure::System(_)
             | Failure::Accelerators(_)
             | Failure::NoneUsable { .. }
-            | Failure::Lines { .. },
+            | Failure::Lines { .. }
+            | Failure::Reach { .. }
+            | Failure::EndedBadly { .. },
         ) => 1,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
         Err(Failure::Launch(_)) => 3,
@@ -160,7 +174,10 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut said = self.to_string();
         let mut causes = Vec::new();
-        let mut source = self.source();
+        let mut source = match self {
+            Self::Reach { error, .. } => error.source(),
+            other => other.source(),
+        };
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {

@@ -2,12 +2,17 @@
 
 mod accel;
 mod cmd;
+mod console;
 mod demo;
 mod events;
 mod keys;
+mod log;
+mod ls;
 mod run;
 mod screenshot;
 mod shell;
+mod stop;
+mod wait;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -16,13 +21,18 @@ use crate::report::Failure;
 
 pub(crate) use accel::Accel;
 pub(crate) use cmd::Cmd;
+pub(crate) use console::Console;
 pub(crate) use demo::Demo;
 pub(crate) use events::Events;
 pub(crate) use keys::Keys;
+pub(crate) use log::Log;
+pub(crate) use ls::Ls;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 pub(crate) use screenshot::Screenshot;
 pub(crate) use shell::Shell;
+pub(crate) use stop::Stop;
+pub(crate) use wait::Wait;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -63,6 +73,21 @@ pub(crate) enum Verb {
     /// Presses keys of a machine's keyboard, or types a text
     #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
     Keys(Keys),
+    /// Lists the machines that can be reached by name
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(Ls),
+    /// Attaches to the console of a machine that runs elsewhere
+    #[command(after_help = console::EXAMPLES, long_about = console::AT_LENGTH)]
+    Console(Console),
+    /// Shows what a machine's console has recorded, and follows it
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
+    /// Ends a machine that runs elsewhere
+    #[command(after_help = stop::EXAMPLES)]
+    Stop(Stop),
+    /// Waits for a machine's end, and tells how it ended
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(Wait),
 }
 
 const EXIT_CODES: &str = "\

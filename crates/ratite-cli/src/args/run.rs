@@ -44,8 +44,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) log_folder: Option<PathBuf>,
 
-    /// The NAME of that log; by default one that no other machine has
-    #[arg(long, value_name = "NAME", requires = "log_folder")]
+    /// Makes the machine reachable by this name for `ratite ls`, `console`, `log`, `stop`, `wait` and other programs of
+    /// this user; it names the log in --log-folder, too
+    #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<OsString>,
 
     /// Makes the machine's work folder, which goes with it, in this folder instead of /var/tmp
@@ -103,6 +104,7 @@ Examples:
   ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
   ratite run --expect 'login: ' --timeout 2m -- qemu-system-x86_64 -m 512 disk.img
   ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
+  ratite run --name web -- qemu-system-x86_64 -m 512 disk.img     # then: ratite console web
   ratite run --wrapper 'taskset -c 1' --qmp ./qmp.sock -- qemu-system-aarch64 -M virt
 
 Exit codes: 0 when the machine ended well, or what was expected appeared; 1 when it
