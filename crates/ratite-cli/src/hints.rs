@@ -25,6 +25,7 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Usage { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
+        Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -53,6 +54,8 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     let limit = getrlimit(Resource::Nofile).current?;
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
 }
+
+const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";
 

@@ -5,12 +5,16 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod cmd;
 mod console;
 mod demo;
 mod endings;
 mod failures;
 mod harness;
 mod options;
+mod qemu;
+mod shell;
+mod shell_terminal;
 mod shortages;
 mod terminal;
 mod usage;
