@@ -239,6 +239,21 @@ fn lines_are_remembered_but_for_those_that_begin_with_a_blank() {
 }
 
 #[test]
+fn a_line_survives_another_size_of_the_terminal() {
+    let qemu = Qemu::start();
+    let shell = Shell::start(&[&qemu.one()]);
+    shell.terminal.type_bytes(b"query-na");
+    shell.terminal.wait_for("(QEMU) query-na");
+
+    shell.terminal.resize(40, 10);
+    shell.terminal.type_line("me");
+
+    shell.terminal.wait_for("(QEMU) query-name\n{\"return\": {}}\n(QEMU)");
+    shell.terminal.type_line("exit");
+    shell.finish(0);
+}
+
+#[test]
 fn hmp_completes_what_its_help_tells() {
     let qemu = Qemu::start();
     let shell = Shell::start(&["-H", &qemu.one()]);
