@@ -22,11 +22,13 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         return vec![hint];
     }
     let mut hints = match failure {
+        Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
         Failure::Usage { hint, .. } => vec![hint.clone()],
         Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),
+        Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -70,6 +72,7 @@ fn about_devices(failure: &Failure) -> Option<String> {
     };
     Some(hint.into())
 }
+const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";
 

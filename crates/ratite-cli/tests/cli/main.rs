@@ -5,13 +5,17 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod cmd;
 mod console;
 mod demo;
 mod endings;
 mod failures;
 mod harness;
 mod options;
+mod qemu;
 mod screen;
+mod shell;
+mod shell_terminal;
 mod shortages;
 mod terminal;
 mod usage;
