@@ -1,6 +1,7 @@
 //! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there, and
 //! at the limits that this program shares with what it starts.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
@@ -25,6 +27,7 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Usage { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
+        Failure::Conversation { source, .. } => Vec::from_iter(about_conversation(&**source)),
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -52,6 +55,24 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     said(failure).find(|said| said.contains("Too many open files") && !said.contains("in system"))?;
     let limit = getrlimit(Resource::Nofile).current?;
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
+}
+
+fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = match error.downcast_ref()? {
+        AgentError::NoAgent { heard: None, .. } => {
+            "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
+        }
+        AgentError::NoAgent { .. } => "`ratite agent --help` tells which channel an agent needs",
+        AgentError::Monitor { .. } => {
+            "an agent has a channel of its own: a `-device virtserialport` named org.qemu.guest_agent.0"
+        }
+        AgentError::Disabled { .. } => {
+            "`ratite agent info` lists what is enabled; the agent's own options, and frozen file systems, disable commands"
+        }
+        AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";

@@ -1,6 +1,7 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod agent;
 mod demo;
 mod run;
 
@@ -10,6 +11,15 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use agent::Agent;
+pub(crate) use agent::Channel as AgentChannel;
+pub(crate) use agent::Down;
+pub(crate) use agent::Exec as AgentExec;
+pub(crate) use agent::Form;
+pub(crate) use agent::FreezeAction;
+pub(crate) use agent::Sleep;
+pub(crate) use agent::SlowChannel as AgentSlowChannel;
+pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use demo::Demo;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
@@ -38,6 +48,9 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Speaks with QEMU's agent in a guest: runs programs, reads and writes files, freezes, shuts down
+    #[command(after_help = agent::EXAMPLES, long_about = agent::AT_LENGTH)]
+    Agent(Agent),
 }
 
 const EXIT_CODES: &str = "\

@@ -1,6 +1,7 @@
 //! The verbs, one a file, and what surrounds each of them: the runtime, the signals, and the net that catches a bug.
 
 mod accel;
+mod agent;
 mod demo;
 mod run;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             let mut signals = Signals::listen().map_err(Failure::System)?;
             match cli.verb {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
+                Verb::Agent(agent) => agent::agent(agent, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
             }
@@ -35,7 +37,6 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// What a verb does, up to a signal; for verbs that leave nothing to be ended.
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 async fn unless_signalled(
     signals: &mut Signals,
     work: impl Future<Output = Result<(), Failure>>,
