@@ -24,7 +24,7 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         return vec![hint];
     }
     let mut hints = match failure {
-        Failure::Usage { hint, .. } => vec![hint.clone()],
+        Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { source, .. } => Vec::from_iter(about_conversation(&**source)),

@@ -9,6 +9,7 @@ mod diagnostics;
 mod duration;
 mod hints;
 mod input;
+mod nearest;
 mod output;
 mod qemu_args;
 mod report;

@@ -22,6 +22,7 @@ use ratite::ShutdownError;
 use ratite::Tail;
 use ratite::qmp;
 use ratite::qmp::AgentError;
+use ratite::qmp::CommandError;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::GuestExit;
 
@@ -59,6 +60,9 @@ pub(crate) enum Failure {
     /// stdin cannot be read.
     #[error("could not read stdin")]
     Input(#[source] io::Error),
+    /// What was asked for is not in the machine.
+    #[error("{problem}")]
+    NotThere { problem: String, source: Option<CommandError>, hint: String },
     /// A program in the guest ended otherwise than well.
     #[error("`{path}` {exit} in the guest")]
     Program { path: String, exit: GuestExit },
@@ -105,6 +109,7 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
             Failure::Ended { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
+            | Failure::NotThere { .. }
             | Failure::Input(_)
             | Failure::Output(_)
             | Failure::Incomplete(_)

@@ -3,6 +3,7 @@
 mod accel;
 mod agent;
 mod demo;
+mod qom;
 mod run;
 
 use clap::Parser;
@@ -21,6 +22,9 @@ pub(crate) use agent::Sleep;
 pub(crate) use agent::SlowChannel as AgentSlowChannel;
 pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use demo::Demo;
+pub(crate) use qom::Qom;
+pub(crate) use qom::Verb as QomVerb;
+pub(crate) use qom::Watch as QomWatch;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 
@@ -51,6 +55,9 @@ pub(crate) enum Verb {
     /// Speaks with QEMU's agent in a guest: runs programs, reads and writes files, freezes, shuts down
     #[command(after_help = agent::EXAMPLES, long_about = agent::AT_LENGTH)]
     Agent(Agent),
+    /// Looks into the objects a QEMU is made of, and sets their properties
+    #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
+    Qom(Qom),
 }
 
 const EXIT_CODES: &str = "\

@@ -3,6 +3,7 @@
 mod accel;
 mod agent;
 mod demo;
+mod qom;
 mod run;
 
 use std::fs::File;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Agent(agent) => agent::agent(agent, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
+                Verb::Qom(qom) => qom::qom(qom, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
             }
         })

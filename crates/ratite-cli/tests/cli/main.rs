@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod agent;
 mod console;
 mod demo;
 mod endings;
 mod failures;
 mod harness;
 mod options;
+mod qom;
 mod shortages;
 mod usage;
