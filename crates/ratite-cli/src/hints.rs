@@ -1,6 +1,7 @@
 //! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there, and
 //! at the limits that this program shares with what it starts.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
@@ -23,11 +25,14 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
     }
     let mut hints = match failure {
         Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
-        Failure::Usage { hint, .. } => vec![hint.clone()],
+        Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
         Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
-        Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),
+        Failure::Conversation { source, .. } => {
+            let hint = about_devices(failure).or_else(|| about_conversation(&**source));
+            Vec::from_iter(hint)
+        }
         Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
@@ -73,6 +78,23 @@ fn about_devices(failure: &Failure) -> Option<String> {
     Some(hint.into())
 }
 const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = match error.downcast_ref()? {
+        AgentError::NoAgent { heard: None, .. } => {
+            "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
+        }
+        AgentError::NoAgent { .. } => "`ratite agent --help` tells which channel an agent needs",
+        AgentError::Monitor { .. } => {
+            "an agent has a channel of its own: a `-device virtserialport` named org.qemu.guest_agent.0"
+        }
+        AgentError::Disabled { .. } => {
+            "`ratite agent info` lists what is enabled; the agent's own options, and frozen file systems, disable commands"
+        }
+        AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
+        _ => return None,
+    };
+    Some(hint.into())
+}
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";
 

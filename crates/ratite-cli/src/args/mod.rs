@@ -1,6 +1,7 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod agent;
 mod cmd;
 mod console;
 mod demo;
@@ -8,6 +9,7 @@ mod events;
 mod keys;
 mod log;
 mod ls;
+mod qom;
 mod run;
 mod screenshot;
 mod shell;
@@ -20,6 +22,15 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use agent::Agent;
+pub(crate) use agent::Channel as AgentChannel;
+pub(crate) use agent::Down;
+pub(crate) use agent::Exec as AgentExec;
+pub(crate) use agent::Form;
+pub(crate) use agent::FreezeAction;
+pub(crate) use agent::Sleep;
+pub(crate) use agent::SlowChannel as AgentSlowChannel;
+pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use cmd::Cmd;
 pub(crate) use console::Console;
 pub(crate) use demo::Demo;
@@ -27,6 +38,9 @@ pub(crate) use events::Events;
 pub(crate) use keys::Keys;
 pub(crate) use log::Log;
 pub(crate) use ls::Ls;
+pub(crate) use qom::Qom;
+pub(crate) use qom::Verb as QomVerb;
+pub(crate) use qom::Watch as QomWatch;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 pub(crate) use screenshot::Screenshot;
@@ -88,6 +102,12 @@ pub(crate) enum Verb {
     /// Waits for a machine's end, and tells how it ended
     #[command(after_help = wait::EXAMPLES)]
     Wait(Wait),
+    /// Speaks with QEMU's agent in a guest: runs programs, reads and writes files, freezes, shuts down
+    #[command(after_help = agent::EXAMPLES, long_about = agent::AT_LENGTH)]
+    Agent(Agent),
+    /// Looks into the objects a QEMU is made of, and sets their properties
+    #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
+    Qom(Qom),
 }
 
 const EXIT_CODES: &str = "\

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod agent;
 mod cmd;
 mod console;
 mod demo;
@@ -13,6 +14,7 @@ mod failures;
 mod harness;
 mod options;
 mod qemu;
+mod qom;
 mod screen;
 mod shell;
 mod shell_terminal;
