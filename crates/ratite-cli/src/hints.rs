@@ -25,6 +25,9 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Usage { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
+        Failure::File { path, .. } if path.is_relative() => {
+            vec![in_folder("a path that does not begin with `/` begins in the folder `{folder}`")]
+        }
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -224,8 +227,12 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
+    Some(in_folder(&advice.replace("{qemu}", program)))
+}
+
+fn in_folder(advice: &str) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
-    Some(advice.replace("{qemu}", program).replace("{folder}", &folder.to_string_lossy()))
+    advice.replace("{folder}", &folder.to_string_lossy())
 }
 
 #[cfg(test)]

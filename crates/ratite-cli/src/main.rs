@@ -9,7 +9,9 @@ mod diagnostics;
 mod duration;
 mod hints;
 mod output;
+mod progress;
 mod qemu_args;
+mod records;
 mod report;
 mod signals;
 #[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]

@@ -11,6 +11,8 @@ use crate::report::Failure;
 
 pub(crate) use accel::Accel;
 pub(crate) use demo::Demo;
+pub(crate) use run::Accelerator;
+pub(crate) use run::ConsoleKind;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 
