@@ -8,14 +8,17 @@ mod copy;
 mod diagnostics;
 mod duration;
 mod hints;
+mod json;
+mod language;
+mod modes;
 mod output;
 mod progress;
 mod qemu_args;
 mod records;
 mod report;
 mod signals;
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 mod target;
+mod terminal;
 mod verdict;
 
 use std::process::ExitCode;

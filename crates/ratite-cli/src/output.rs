@@ -24,7 +24,7 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     /// Starts the thread that writes a console, which leaves a terminal tidy behind it.
-    pub(crate) fn of_a_console() -> io::Result<Self> {
+    pub(crate) fn to_stdout() -> io::Result<Self> {
         Self::written_by(|inbox| match write_all(inbox)? {
             Some(last) => tidy_terminal(last),
             None => Ok(()),
@@ -32,7 +32,7 @@ impl Bytes {
     }
 
     /// Starts the thread that writes text.
-    pub(crate) fn of_text() -> io::Result<Self> {
+    pub(crate) fn text_to_stdout() -> io::Result<Self> {
         Self::written_by(|inbox| write_all(inbox).map(drop))
     }
 

@@ -21,6 +21,7 @@ use ratite::Exit;
 use ratite::LaunchError;
 use ratite::ShutdownError;
 use ratite::Tail;
+use ratite::reach::ReachError;
 
 use crate::hints;
 use crate::output::Paint;
@@ -60,6 +61,16 @@ pub(crate) enum Failure {
     /// Something went wrong with a machine that ran; how it ended says more.
     #[error("could not {doing}")]
     Conversation { doing: String, source: Box<dyn Error + Send + Sync>, exit: Option<Box<Exit>> },
+    /// A machine of another program is not to be had, or does not do what it should.
+    #[error("{error}")]
+    Reach {
+        error: Box<ReachError>,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// A machine of another program ended otherwise than it should.
+    #[error("the machine did not end well: {how}")]
+    EndedBadly { how: String },
     /// The user's own limit is over.
     #[error("{what} within {limit:?}")]
     TimedOut {
@@ -79,6 +90,9 @@ pub(crate) enum Failure {
     /// The system lacks what the program itself needs.
     #[error("could not begin")]
     System(#[source] io::Error),
+    /// Of the lines that a pipe brought, some could not be done; which ones was told.
+    #[error("{failed} {} could not be done", if *.failed == 1 { "line" } else { "lines" })]
+    Lines { failed: u64 },
     /// A signal ended the run.
     #[error("ended by {signal}")]
     Signal {
@@ -96,6 +110,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
     match outcome {
         Ok(_) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
+        Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
         Err(
             Failure::Ended { .. }
             | Failure::Failed { .. }
@@ -105,7 +120,10 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
             | Failure::Incomplete(_)
             | Failure::System(_)
             | Failure::Accelerators(_)
-            | Failure::NoneUsable { .. },
+            | Failure::NoneUsable { .. }
+            | Failure::Lines { .. }
+            | Failure::Reach { .. }
+            | Failure::EndedBadly { .. },
         ) => 1,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
         Err(Failure::Launch(_) | Failure::File { .. }) => 3,
@@ -169,7 +187,10 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut said = self.to_string();
         let mut causes = Vec::new();
-        let mut source = self.source();
+        let mut source = match self {
+            Self::Reach { error, .. } => error.source(),
+            other => other.source(),
+        };
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
@@ -182,6 +203,13 @@ impl Failure {
         let ended = self.exit().filter(|exit| exit.asked != Asked::Us).map(Exit::to_string);
         causes.extend(ended.filter(|ended| !said.contains(ended)));
         causes
+    }
+}
+
+impl Failure {
+    /// What went wrong and why, in one line.
+    pub(crate) fn in_a_line(&self) -> String {
+        [vec![self.to_string()], self.causes()].concat().join(": ")
     }
 }
 

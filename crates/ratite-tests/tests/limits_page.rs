@@ -11,7 +11,8 @@ use std::path::PathBuf;
 fn the_page_names_every_call_that_waits_and_no_other() {
     let page = read("docs/guide/limits.md");
     let named: BTreeSet<&str> = page.lines().flat_map(calls_of_row).collect();
-    let sources = ["crates/ratite/src", "crates/ratite-qmp/src"].map(|folder| functions(Path::new(folder)));
+    let folders = ["crates/ratite/src", "crates/ratite-qmp/src", "crates/ratite-qmp/src/agent"];
+    let sources = folders.map(|folder| functions(Path::new(folder)));
     let functions: Vec<Function> = sources.into_iter().flatten().collect();
     let twins: BTreeSet<String> = blocking_waits();
 
@@ -40,9 +41,11 @@ fn every_call_of_the_page_is_tried_with_and_without_async() {
 
     let waits = read("crates/ratite-tests/src/waits.rs");
     let (with, without) = waits.split_once("pub fn every_blocking_wait").unwrap();
-    let accelerators = read("crates/ratite-tests/tests/accelerators.rs");
-    let with = read("crates/ratite-tests/tests/limits.rs") + &accelerators + with;
-    let without = read("crates/ratite-tests/tests/limits_blocking.rs") + &accelerators + without;
+    // These try both.
+    let both = read("crates/ratite-tests/tests/accelerators.rs")
+        + &read("crates/ratite-tests/tests/limits_agent.rs");
+    let with = read("crates/ratite-tests/tests/limits.rs") + &both + with;
+    let without = read("crates/ratite-tests/tests/limits_blocking.rs") + &both + without;
     let twins = blocking_waits();
 
     let untried: Vec<_> = named.iter().filter(|call| !is_called(call, &with)).collect();

@@ -1,8 +1,18 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod cmd;
+mod console;
 mod demo;
+mod events;
+mod keys;
+mod log;
+mod ls;
 mod run;
+mod screenshot;
+mod shell;
+mod stop;
+mod wait;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -10,11 +20,21 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use cmd::Cmd;
+pub(crate) use console::Console;
 pub(crate) use demo::Demo;
 pub(crate) use run::Accelerator;
 pub(crate) use run::ConsoleKind;
+pub(crate) use events::Events;
+pub(crate) use keys::Keys;
+pub(crate) use log::Log;
+pub(crate) use ls::Ls;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
+pub(crate) use shell::Shell;
+pub(crate) use stop::Stop;
+pub(crate) use wait::Wait;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -40,6 +60,36 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Speaks QMP with a machine, line by line: completion, history, events as they come
+    #[command(after_help = shell::EXAMPLES, long_about = shell::AT_LENGTH, override_usage = shell::USAGE)]
+    Shell(Shell),
+    /// Executes one QMP command of a machine, and prints what it returns
+    #[command(after_help = cmd::EXAMPLES, long_about = cmd::AT_LENGTH)]
+    Cmd(Cmd),
+    /// Prints the events of a machine as they come, one a line
+    #[command(after_help = events::EXAMPLES)]
+    Events(Events),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
+    /// Lists the machines that can be reached by name
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(Ls),
+    /// Attaches to the console of a machine that runs elsewhere
+    #[command(after_help = console::EXAMPLES, long_about = console::AT_LENGTH)]
+    Console(Console),
+    /// Shows what a machine's console has recorded, and follows it
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
+    /// Ends a machine that runs elsewhere
+    #[command(after_help = stop::EXAMPLES)]
+    Stop(Stop),
+    /// Waits for a machine's end, and tells how it ended
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(Wait),
 }
 
 const EXIT_CODES: &str = "\

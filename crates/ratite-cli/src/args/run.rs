@@ -48,8 +48,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) log_folder: Option<PathBuf>,
 
-    /// The NAME of that log; by default one that no other machine has
-    #[arg(long, value_name = "NAME", requires = "log_folder", help_heading = AROUND)]
+    /// Makes the machine reachable by this name for `ratite ls`, `console`, `log`, `stop`, `wait` and other programs of
+    /// this user; it names the log in --log-folder, too
+    #[arg(long, value_name = "NAME", help_heading = AROUND)]
     pub(crate) name: Option<OsString>,
 
     /// Makes the machine's work folder, which goes with it, in this folder instead of /var/tmp
@@ -128,6 +129,7 @@ Examples:
   ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
   ratite run --expect 'login: ' --fail-on-linux --timeout 2m -- -m 512 disk.img
   ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
+  ratite run --name web -- qemu-system-x86_64 -m 512 disk.img     # then: ratite console web
   ratite run --json --kernel bzImage --initrd test.cpio | jq -r 'select(.text).text'
   ratite run --wrapper 'taskset -c 1' --qmp ./qmp.sock -- qemu-system-aarch64 -M virt
 

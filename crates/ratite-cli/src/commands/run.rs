@@ -67,8 +67,8 @@ async fn to_its_end(
     let progress = Progress::begin(progress::is_wanted(!run.watching.quiet), run.timeout);
     let prepared = launch::prepare(run, records, &progress, clock, signals).await?;
     let output = match records {
-        Some(_) => Bytes::of_text(),
-        None => Bytes::of_a_console(),
+        Some(_) => Bytes::text_to_stdout(),
+        None => Bytes::to_stdout(),
     };
     let output = output.map_err(Failure::System)?;
     progress.phase("starting QEMU");
@@ -107,7 +107,7 @@ fn too_large(error: SearchError) -> Failure {
 
 /// Writes the last record, for as long as its reader may take.
 async fn write_last(record: Vec<u8>) {
-    let Ok(output) = Bytes::of_text() else { return };
+    let Ok(output) = Bytes::text_to_stdout() else { return };
     let written = async {
         if let Some(room) = output.room().await {
             room.send(record);

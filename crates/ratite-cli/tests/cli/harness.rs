@@ -1,7 +1,9 @@
 //! Starts the built binary, and looks at what becomes of it.
 
 use std::fs;
+use std::io::PipeReader;
 use std::io::Read;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -23,7 +25,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 
 /// A test that needs more has found a hang.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long what the program has started may outlive it. The promise is a second; the rest is for a busy system.
 const AFTERLIFE: Duration = Duration::from_secs(5);
@@ -48,6 +50,11 @@ pub(crate) struct Outcome {
 /// Runs `ratite` with these arguments to its end.
 pub(crate) fn ratite(arguments: &[impl AsRef<str>]) -> Outcome {
     Ratite::start(arguments).finish()
+}
+
+/// The same with `input` on its stdin.
+pub(crate) fn ratite_fed(input: &str, arguments: &[impl AsRef<str>]) -> Outcome {
+    Ratite::start_fed(input, arguments).finish()
 }
 
 /// `ratite run OPTIONS -- COMMAND` to its end.
@@ -89,6 +96,19 @@ impl Ratite {
     pub(crate) fn start(arguments: &[impl AsRef<str>]) -> Self {
         // Whoever runs the tests may ignore signals, and that is inherited.
         Self::start_by(&["env", "--default-signal=HUP,INT,TERM"], arguments)
+    }
+
+    /// Starts it with `input`, which is not much, and then the end on its stdin.
+    pub(crate) fn start_fed(input: &str, arguments: &[impl AsRef<str>]) -> Self {
+        let (stdin, mut feed) = std::io::pipe().unwrap();
+        feed.write_all(input.as_bytes()).unwrap();
+        Self::start_from(stdin, arguments)
+    }
+
+    /// Starts it with the other end of a pipe as its stdin.
+    pub(crate) fn start_from(stdin: PipeReader, arguments: &[impl AsRef<str>]) -> Self {
+        let starter = ["env", "--default-signal=HUP,INT,TERM"];
+        Self::watch(Self::command(&starter, arguments).stdin(stdin).stdout(Stdio::piped()))
     }
 
     /// Starts it by a program that becomes it.
@@ -219,7 +239,7 @@ impl Outcome {
 
 /// Checks that the program with this pid has left no process, no guard and no folder.
 #[track_caller]
-fn assert_nothing_left(pid: u32) {
+pub(crate) fn assert_nothing_left(pid: u32) {
     let left = || -> Vec<String> {
         let marked = orphans::processes_with_mark(&format!("{pid}-"));
         let processes = marked.iter().map(ToString::to_string).chain(guards(pid));
@@ -247,7 +267,7 @@ fn entries(folder: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Looks again and again, since nothing tells when a process or a folder comes or goes.
-fn wait_for_fact<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_for_fact<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + AFTERLIFE;
     loop {
         let found = look();

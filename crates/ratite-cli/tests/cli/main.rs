@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod cmd;
 mod console;
 mod demo;
 mod endings;
@@ -13,6 +14,11 @@ mod harness;
 mod machine;
 mod options;
 mod patterns;
+mod qemu;
 mod records;
+mod screen;
+mod shell;
+mod shell_terminal;
 mod shortages;
+mod terminal;
 mod usage;

@@ -87,7 +87,7 @@ fn a_machine_that_is_not_launched_has_one_record() {
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0]["exit_code"], 3);
     assert_eq!(records[0]["causes"], json!(["QEMU exited with status 7 before its monitor was ready"]));
-    assert_eq!(records[0]["log"], "my last words\n");
+    assert!(records[0]["log"].as_str().unwrap().starts_with("my last words\n"), "{}", records[0]["log"]);
 }
 
 #[test]

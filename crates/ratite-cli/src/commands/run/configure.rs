@@ -119,7 +119,7 @@ fn surroundings(run: &Run, mut config: MachineConfig) -> MachineConfig {
         config = config.log_folder(folder);
     }
     if let Some(name) = &run.name {
-        config = config.name(name);
+        config = config.name(name).reachable();
     }
     if let Some(folder) = &run.base_folder {
         config = config.base_folder(folder);
