@@ -36,7 +36,6 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::File { path, .. } if path.is_relative() => {
             vec![in_folder("a path that does not begin with `/` begins in the folder `{folder}`")]
         }
-        Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),
         Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
