@@ -27,7 +27,9 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
-        Failure::Conversation { source, .. } => Vec::from_iter(about_conversation(&**source)),
+        Failure::Conversation { source, .. } => {
+            Vec::from_iter(about_agent(&**source).or_else(|| about_devices(failure)))
+        }
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -57,7 +59,7 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
 }
 
-fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
+fn about_agent(error: &(dyn Error + 'static)) -> Option<String> {
     let hint = match error.downcast_ref()? {
         AgentError::NoAgent { heard: None, .. } => {
             "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
@@ -71,6 +73,21 @@ fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
         }
         AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
         _ => return None,
+    };
+    Some(hint.into())
+}
+
+/// What a machine needs for people to see it and to be felt by it.
+fn about_devices(failure: &Failure) -> Option<String> {
+    let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
+    let hint = if said("There is no console") {
+        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+    } else if said("its guest would see no input") {
+        "the QMP command `cont` lets the machine run on"
+    } else if said("no text that can be read") {
+        "without `--text` the picture is taken, whatever it shows"
+    } else {
+        return None;
     };
     Some(hint.into())
 }

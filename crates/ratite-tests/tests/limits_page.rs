@@ -69,11 +69,15 @@ fn calls_of_row(line: &str) -> Vec<&str> {
     }
 }
 
-/// The public functions in the files of a folder, not in those of its folders.
+/// The public functions in the files of a folder and its folders, but for the blocking twins.
 fn functions(folder: &Path) -> Vec<Function> {
-    let files = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let texts = files.filter(|file| file.is_file()).map(|file| fs::read_to_string(file).unwrap());
-    texts.flat_map(|text| functions_of(&text)).collect()
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|entry| !entry.ends_with("blocking"));
+    let found = entries.map(|entry| match entry.is_dir() {
+        true => functions(&entry),
+        false => functions_of(&fs::read_to_string(entry).unwrap()),
+    });
+    found.flatten().collect()
 }
 
 fn functions_of(text: &str) -> Vec<Function> {

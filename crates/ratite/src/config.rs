@@ -37,6 +37,7 @@ pub struct MachineConfig {
     pub(crate) args: Vec<OsString>,
     pub(crate) wrapper: Vec<OsString>,
     pub(crate) name: Option<OsString>,
+    pub(crate) reachable: bool,
     pub(crate) base_folder: PathBuf,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) keep_folder: bool,
@@ -65,6 +66,7 @@ impl MachineConfig {
             args: Vec::new(),
             wrapper: Vec::new(),
             name: None,
+            reachable: false,
             base_folder: PathBuf::from("/var/tmp"),
             log_folder: None,
             keep_folder: false,
@@ -110,6 +112,16 @@ impl MachineConfig {
     /// The machine's name, which names its log file; by default one that no other machine has.
     pub fn name(mut self, name: impl Into<OsString>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Makes the machine reachable by its name for other processes of the same user, over sockets in a folder of mode 0700
+    /// below `XDG_RUNTIME_DIR`: see [`crate::reach`]. Off by default.
+    ///
+    /// A name of letters, digits, `.`, `_` and `-` has to be given by [`MachineConfig::name`], and no machine that runs may
+    /// have it. Whoever reaches the machine can do all that its owner can.
+    pub fn reachable(mut self) -> Self {
+        self.reachable = true;
         self
     }
 

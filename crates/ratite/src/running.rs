@@ -17,6 +17,7 @@ use crate::exit::Asked;
 use crate::exit::Exit;
 use crate::process::Process;
 use crate::qtest::Qtest;
+use crate::reach_folder::Reach;
 use crate::workdir::Log;
 
 /// Everything that a running machine consists of.
@@ -28,6 +29,8 @@ pub(crate) struct Running {
     pub(crate) consoles: Vec<(String, Console)>,
     pub(crate) agent: Option<Agent>,
     pub(crate) qtest: Option<Qtest>,
+    /// Where others reach it, if they may.
+    pub(crate) reach: Option<Reach>,
     pub(crate) log: Log,
     pub(crate) work_folder: PathBuf,
     pub(crate) command_line: CommandLine,

@@ -2,9 +2,14 @@
 
 mod accel;
 mod agent;
+mod cmd;
 mod demo;
+mod events;
+mod keys;
 mod qom;
 mod run;
+mod screenshot;
+mod shell;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -21,12 +26,17 @@ pub(crate) use agent::FreezeAction;
 pub(crate) use agent::Sleep;
 pub(crate) use agent::SlowChannel as AgentSlowChannel;
 pub(crate) use agent::Verb as AgentVerb;
+pub(crate) use cmd::Cmd;
 pub(crate) use demo::Demo;
+pub(crate) use events::Events;
+pub(crate) use keys::Keys;
 pub(crate) use qom::Qom;
 pub(crate) use qom::Verb as QomVerb;
 pub(crate) use qom::Watch as QomWatch;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
+pub(crate) use shell::Shell;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -58,6 +68,21 @@ pub(crate) enum Verb {
     /// Looks into the objects a QEMU is made of, and sets their properties
     #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
     Qom(Qom),
+    /// Speaks QMP with a machine, line by line: completion, history, events as they come
+    #[command(after_help = shell::EXAMPLES, long_about = shell::AT_LENGTH, override_usage = shell::USAGE)]
+    Shell(Shell),
+    /// Executes one QMP command of a machine, and prints what it returns
+    #[command(after_help = cmd::EXAMPLES, long_about = cmd::AT_LENGTH)]
+    Cmd(Cmd),
+    /// Prints the events of a machine as they come, one a line
+    #[command(after_help = events::EXAMPLES)]
+    Events(Events),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
 }
 
 const EXIT_CODES: &str = "\

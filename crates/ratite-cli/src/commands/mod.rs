@@ -2,9 +2,15 @@
 
 mod accel;
 mod agent;
+mod cmd;
 mod demo;
+mod dialogue;
+mod events;
+mod keys;
 mod qom;
 mod run;
+mod screenshot;
+mod shell;
 
 use std::fs::File;
 use std::io;
@@ -33,6 +39,11 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
                 Verb::Qom(qom) => qom::qom(qom, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
+                Verb::Shell(shell) => shell::shell(shell, &mut signals).await,
+                Verb::Cmd(cmd) => unless_signalled(&mut signals, cmd::cmd(&cmd)).await,
+                Verb::Events(events) => unless_signalled(&mut signals, events::events(&events)).await,
+                Verb::Screenshot(words) => screenshot::screenshot(&words, &mut signals).await,
+                Verb::Keys(words) => keys::keys(&words, &mut signals).await,
             }
         })
     })

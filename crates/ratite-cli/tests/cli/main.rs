@@ -13,5 +13,7 @@ mod failures;
 mod harness;
 mod options;
 mod qom;
+mod screen;
 mod shortages;
+mod terminal;
 mod usage;

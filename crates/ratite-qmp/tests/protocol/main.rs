@@ -19,6 +19,7 @@ mod hostile;
 mod oob;
 mod peer;
 mod properties;
+mod relay;
 mod replies;
 mod server;
 mod transcript;

@@ -28,6 +28,7 @@ mod listener;
 mod machine;
 mod qmp;
 mod qtest;
+pub mod reach;
 mod wait;
 
 pub use accelerator::Accelerators;
