@@ -24,12 +24,19 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         return vec![hint];
     }
     let mut hints = match failure {
+        Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
         Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
+        Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { source, .. } => {
-            Vec::from_iter(about_agent(&**source).or_else(|| about_devices(failure)))
+            let hint = about_devices(failure).or_else(|| about_conversation(&**source));
+            Vec::from_iter(hint)
         }
+        Failure::File { path, .. } if path.is_relative() => {
+            vec![in_folder("a path that does not begin with `/` begins in the folder `{folder}`")]
+        }
+        Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -59,7 +66,22 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
 }
 
-fn about_agent(error: &(dyn Error + 'static)) -> Option<String> {
+/// What a machine needs for people to see it and to be felt by it.
+fn about_devices(failure: &Failure) -> Option<String> {
+    let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
+    let hint = if said("There is no console") {
+        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+    } else if said("its guest would see no input") {
+        "the QMP command `cont` lets the machine run on"
+    } else if said("no text that can be read") {
+        "without `--text` the picture is taken, whatever it shows"
+    } else {
+        return None;
+    };
+    Some(hint.into())
+}
+const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
     let hint = match error.downcast_ref()? {
         AgentError::NoAgent { heard: None, .. } => {
             "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
@@ -73,21 +95,6 @@ fn about_agent(error: &(dyn Error + 'static)) -> Option<String> {
         }
         AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
         _ => return None,
-    };
-    Some(hint.into())
-}
-
-/// What a machine needs for people to see it and to be felt by it.
-fn about_devices(failure: &Failure) -> Option<String> {
-    let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
-    let hint = if said("There is no console") {
-        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
-    } else if said("its guest would see no input") {
-        "the QMP command `cont` lets the machine run on"
-    } else if said("no text that can be read") {
-        "without `--text` the picture is taken, whatever it shows"
-    } else {
-        return None;
     };
     Some(hint.into())
 }
@@ -262,8 +269,12 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
+    Some(in_folder(&advice.replace("{qemu}", program)))
+}
+
+fn in_folder(advice: &str) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
-    Some(advice.replace("{qemu}", program).replace("{folder}", &folder.to_string_lossy()))
+    advice.replace("{folder}", &folder.to_string_lossy())
 }
 
 #[cfg(test)]

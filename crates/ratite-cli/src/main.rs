@@ -11,11 +11,15 @@ mod hints;
 mod input;
 mod json;
 mod language;
+mod modes;
 mod output;
+mod progress;
 mod qemu_args;
+mod records;
 mod report;
 mod signals;
 mod target;
+mod terminal;
 mod verdict;
 
 use std::process::ExitCode;

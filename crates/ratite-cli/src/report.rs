@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ratite::AcceleratorError;
@@ -25,9 +26,11 @@ use ratite::qmp::AgentError;
 use ratite::qmp::CommandError;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::GuestExit;
+use ratite::reach::ReachError;
 
 use crate::hints;
 use crate::output::Paint;
+use crate::progress;
 use crate::signals::Signal;
 
 /// Why a command did not do what it was asked for.
@@ -51,12 +54,28 @@ pub(crate) enum Failure {
     /// The machine ended otherwise than it should.
     #[error("{what}")]
     Ended { what: String, exit: Box<Exit>, console: Option<Tail> },
+    /// What means a failure happened while it ran.
+    #[error("{what}")]
+    Failed { what: String, exit: Option<Box<Exit>>, console: Option<Tail> },
+    /// A file that the user names is not to be had.
+    #[error("could not {doing} `{}`", path.display())]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
     /// The machine could not be ended well.
     #[error(transparent)]
     Shutdown(ShutdownError),
     /// Something went wrong with a machine that ran; how it ended says more.
     #[error("could not {doing}")]
     Conversation { doing: String, source: Box<dyn Error + Send + Sync>, exit: Option<Box<Exit>> },
+    /// A machine of another program is not to be had, or does not do what it should.
+    #[error("{error}")]
+    Reach {
+        error: Box<ReachError>,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// A machine of another program ended otherwise than it should.
+    #[error("the machine did not end well: {how}")]
+    EndedBadly { how: String },
     /// stdin cannot be read.
     #[error("could not read stdin")]
     Input(#[source] io::Error),
@@ -104,12 +123,14 @@ pub(crate) enum Failure {
 }
 
 /// The program's exit code. The one table; the help text and the guide show it.
-pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
+pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
     match outcome {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
+        Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
         Err(
             Failure::Ended { .. }
+            | Failure::Failed { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
             | Failure::NotThere { .. }
@@ -119,7 +140,9 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
             | Failure::System(_)
             | Failure::Accelerators(_)
             | Failure::NoneUsable { .. }
-            | Failure::Lines { .. },
+            | Failure::Lines { .. }
+            | Failure::Reach { .. }
+            | Failure::EndedBadly { .. },
         ) => 1,
         Err(Failure::Conversation { source, .. }) => {
             if is_time_over(&**source) {
@@ -130,7 +153,7 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
         }
         Err(Failure::Guests { code }) => *code,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
-        Err(Failure::Launch(_)) => 3,
+        Err(Failure::Launch(_) | Failure::File { .. }) => 3,
         Err(Failure::TimedOut { .. }) => 4,
         Err(Failure::Bug(_)) => 70,
         Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
@@ -157,10 +180,12 @@ impl Failure {
     }
 
     /// How the process ended, if there was one and it has.
-    fn exit(&self) -> Option<&Exit> {
+    pub(crate) fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Ended { exit, .. } => Some(exit),
-            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } => exit.as_deref(),
+            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } | Self::Failed { exit, .. } => {
+                exit.as_deref()
+            }
             Self::Shutdown(error) => error.exit(),
             Self::Signal { source, .. } => source.as_ref()?.exit(),
             _ => None,
@@ -188,7 +213,9 @@ impl Failure {
 
     fn console(&self) -> Option<&Tail> {
         match self {
-            Self::Ended { console, .. } | Self::TimedOut { console, .. } => console.as_ref(),
+            Self::Ended { console, .. } | Self::TimedOut { console, .. } | Self::Failed { console, .. } => {
+                console.as_ref()
+            }
             _ => None,
         }
     }
@@ -197,7 +224,10 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut said = self.to_string();
         let mut causes = Vec::new();
-        let mut source = self.source();
+        let mut source = match self {
+            Self::Reach { error, .. } => error.source(),
+            other => other.source(),
+        };
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
@@ -222,6 +252,7 @@ impl Failure {
 
 /// Tells how it ended on stderr, if there is something to tell.
 pub(crate) fn show(outcome: &Result<(), Failure>) {
+    progress::clear();
     let stderr = io::stderr();
     let paint = Paint::of(&stderr);
     let told = match outcome {
@@ -237,6 +268,7 @@ pub(crate) fn show(outcome: &Result<(), Failure>) {
 
 /// A line of talk on stderr, beside the data on stdout.
 pub(crate) fn remark(text: &str) {
+    progress::clear();
     let stderr = io::stderr();
     let label = Paint::of(&stderr).cyan("note:");
     // Talk that nobody hears changes nothing.
@@ -245,6 +277,7 @@ pub(crate) fn remark(text: &str) {
 
 /// What QEMU itself has said, after a run that went well.
 pub(crate) fn pass_on(words: &Tail) {
+    progress::clear();
     // Talk that nobody hears changes nothing.
     let _unheard = io::stderr().lock().write_all(&words.bytes);
 }
