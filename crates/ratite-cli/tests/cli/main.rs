@@ -11,6 +11,8 @@ mod endings;
 mod failures;
 mod harness;
 mod options;
+mod reach;
 mod shortages;
+mod stepping_in;
 mod terminal;
 mod usage;
