@@ -1,6 +1,7 @@
 //! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there, and
 //! at the limits that this program shares with what it starts.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
@@ -22,10 +24,16 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         return vec![hint];
     }
     let mut hints = match failure {
-        Failure::Usage { hint, .. } => vec![hint.clone()],
+        Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
+        Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
         Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
+        Failure::Conversation { source, .. } => {
+            let hint = about_devices(failure).or_else(|| about_conversation(&**source));
+            Vec::from_iter(hint)
+        }
+        Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -53,6 +61,39 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     said(failure).find(|said| said.contains("Too many open files") && !said.contains("in system"))?;
     let limit = getrlimit(Resource::Nofile).current?;
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
+}
+
+/// What a machine needs for people to see it and to be felt by it.
+fn about_devices(failure: &Failure) -> Option<String> {
+    let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
+    let hint = if said("There is no console") {
+        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+    } else if said("its guest would see no input") {
+        "the QMP command `cont` lets the machine run on"
+    } else if said("no text that can be read") {
+        "without `--text` the picture is taken, whatever it shows"
+    } else {
+        return None;
+    };
+    Some(hint.into())
+}
+const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = match error.downcast_ref()? {
+        AgentError::NoAgent { heard: None, .. } => {
+            "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
+        }
+        AgentError::NoAgent { .. } => "`ratite agent --help` tells which channel an agent needs",
+        AgentError::Monitor { .. } => {
+            "an agent has a channel of its own: a `-device virtserialport` named org.qemu.guest_agent.0"
+        }
+        AgentError::Disabled { .. } => {
+            "`ratite agent info` lists what is enabled; the agent's own options, and frozen file systems, disable commands"
+        }
+        AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";

@@ -9,10 +9,22 @@ use std::io::Write;
 
 use clap::builder::styling::AnsiColor;
 use clap::builder::styling::Style;
+use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+
+/// Writes text to stdout.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Writes a value to stdout, as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    text(&(serde_json::to_string(value)? + "\n"))
+}
 
 /// Bytes on their way to stdout. One piece is being written, and one may wait.
 #[derive(Debug)]

@@ -20,6 +20,11 @@ use ratite::Exit;
 use ratite::LaunchError;
 use ratite::ShutdownError;
 use ratite::Tail;
+use ratite::qmp;
+use ratite::qmp::AgentError;
+use ratite::qmp::CommandError;
+use ratite::qmp::ExecuteError;
+use ratite::qmp::GuestExit;
 use ratite::reach::ReachError;
 
 use crate::hints;
@@ -63,6 +68,18 @@ pub(crate) enum Failure {
     /// A machine of another program ended otherwise than it should.
     #[error("the machine did not end well: {how}")]
     EndedBadly { how: String },
+    /// stdin cannot be read.
+    #[error("could not read stdin")]
+    Input(#[source] io::Error),
+    /// What was asked for is not in the machine.
+    #[error("{problem}")]
+    NotThere { problem: String, source: Option<CommandError>, hint: String },
+    /// A program in the guest ended otherwise than well.
+    #[error("`{path}` {exit} in the guest")]
+    Program { path: String, exit: GuestExit },
+    /// A program in the guest ended otherwise than well, and that is told by the exit code alone.
+    #[error("the guest's program ended with {code}")]
+    Guests { code: u8 },
     /// The user's own limit is over.
     #[error("{what} within {limit:?}")]
     TimedOut {
@@ -82,6 +99,9 @@ pub(crate) enum Failure {
     /// The system lacks what the program itself needs.
     #[error("could not begin")]
     System(#[source] io::Error),
+    /// Of the lines that a pipe brought, some could not be done; which ones was told.
+    #[error("{failed} {} could not be done", if *.failed == 1 { "line" } else { "lines" })]
+    Lines { failed: u64 },
     /// A signal ended the run.
     #[error("ended by {signal}")]
     Signal {
@@ -103,20 +123,41 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
         Err(
             Failure::Ended { .. }
             | Failure::Shutdown(_)
-            | Failure::Conversation { .. }
+            | Failure::Program { .. }
+            | Failure::NotThere { .. }
+            | Failure::Input(_)
             | Failure::Output(_)
             | Failure::Incomplete(_)
             | Failure::System(_)
             | Failure::Accelerators(_)
             | Failure::NoneUsable { .. }
+            | Failure::Lines { .. }
             | Failure::Reach { .. }
             | Failure::EndedBadly { .. },
         ) => 1,
+        Err(Failure::Conversation { source, .. }) => {
+            if is_time_over(&**source) {
+                4
+            } else {
+                1
+            }
+        }
+        Err(Failure::Guests { code }) => *code,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
         Err(Failure::Launch(_)) => 3,
         Err(Failure::TimedOut { .. }) => 4,
         Err(Failure::Bug(_)) => 70,
         Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
+    }
+}
+
+/// Whether a peer did not answer in time.
+fn is_time_over(error: &(dyn Error + 'static)) -> bool {
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(agent), _, _) => AgentError::is_timed_out(agent),
+        (_, Some(command), _) => matches!(command, ExecuteError::TimedOut(_)),
+        (_, _, Some(session)) => matches!(session, qmp::Error::TimedOut(_)),
+        _ => error.source().is_some_and(is_time_over),
     }
 }
 
@@ -189,12 +230,19 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What went wrong and why, in one line.
+    pub(crate) fn in_a_line(&self) -> String {
+        [vec![self.to_string()], self.causes()].concat().join(": ")
+    }
+}
+
 /// Tells how it ended on stderr, if there is something to tell.
 pub(crate) fn show(outcome: &Result<(), Failure>) {
     let stderr = io::stderr();
     let paint = Paint::of(&stderr);
     let told = match outcome {
-        Ok(()) => return,
+        Ok(()) | Err(Failure::Guests { .. }) => return,
         Err(Failure::Arguments(error)) => error.print(),
         // Whoever closed stdout knows, and a terminal that is gone cannot be told.
         Err(Failure::Signal { signal: Signal::Pipe, source: None }) => return,

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
+use std::time::Duration;
+
 use ratite::qmp::Address;
+use ratite::qmp::Agent;
 use ratite::qmp::Client;
 use ratite::qmp::Options;
 use ratite::reach;
@@ -41,6 +44,24 @@ impl Target {
                 })
             }
             Self::Name(name) => remote(name).await?.qmp(options).await.map_err(failure),
+        }
+    }
+
+    /// Its guest's agent, each of whose commands has `limit`, and so does the connection.
+    pub(crate) async fn agent(&self, limit: Duration) -> Result<Agent, Failure> {
+        match self {
+            Self::Address(address) => {
+                let agent = Agent::connect(address, limit).await.map_err(|error| Failure::Conversation {
+                    doing: format!("connect to {address}"),
+                    source: Box::new(error),
+                    exit: None,
+                })?;
+                Ok(agent.with_limit(limit))
+            }
+            Self::Name(name) => Err(Failure::Usage {
+                problem: format!("the agent of a machine cannot be reached by its name yet: `{name}`"),
+                hint: "an address holds a `/` or a `:`, such as ./agent.sock or localhost:4444".into(),
+            }),
         }
     }
 }

@@ -4,17 +4,19 @@
 //! message ends where its outermost brace closes, whatever stands between. The scanner keeps its place across reads
 //! and looks at every byte once; a growing message costs linear time.
 
+mod encode;
+
 use std::ops::Range;
 
 use memchr::memchr;
 use memchr::memchr2;
 use memchr::memchr3;
 
-use crate::command::Command;
 use crate::json::DEFAULT_DEPTH;
-use crate::json::to_wire;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
+pub(crate) use encode::encode;
+pub(crate) use encode::encode_for_agent;
 
 /// How much of a peer's output is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,33 +299,10 @@ impl Decoder {
     }
 }
 
-/// The message that sends `command` to a guest agent: a line of its own, without an id. An agent of before QEMU 3.0
-/// refuses a message that has one.
-pub(crate) fn encode_for_agent(command: &Command) -> String {
-    let name = to_wire(&command.name).expect("a string serialises");
-    match &command.arguments {
-        Some(arguments) => format!("{{\"execute\":{name},\"arguments\":{arguments}}}\n"),
-        None => format!("{{\"execute\":{name}}}\n"),
-    }
-}
-
-/// The message that sends `command` under `id`.
-///
-/// Compact, without blanks or line end: QEMU reads its monitor byte by byte, and every byte costs it microseconds.
-pub(crate) fn encode(command: &Command, id: u64) -> String {
-    let verb = if command.oob { "exec-oob" } else { "execute" };
-    let name = to_wire(&command.name).expect("a string serialises");
-    match &command.arguments {
-        Some(arguments) => format!(r#"{{"{verb}":{name},"arguments":{arguments},"id":{id}}}"#),
-        None => format!(r#"{{"{verb}":{name},"id":{id}}}"#),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::Value;
     use serde_json::json;
 
     fn all(decoder: &mut Decoder) -> Vec<String> {
@@ -403,21 +382,6 @@ mod tests {
 
         assert!(decoder.buffer.len() <= KEPT_CAPACITY);
         assert_eq!(all(&mut decoder), ["{}"]);
-    }
-
-    #[test]
-    fn what_is_sent_is_compact_ascii_without_a_line_end() {
-        let command = Command::new("x").arguments(json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX})).unwrap();
-
-        let text = encode(&command, 7);
-
-        assert!(text.is_ascii() && !text.contains([' ', '\n']), "{text}");
-        assert!(
-            text.starts_with(r#"{"execute":"x","arguments":{"#) && text.ends_with(r#"},"id":7}"#),
-            "{text}"
-        );
-        let sent: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(sent["arguments"], json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}));
     }
 
     fn agents_words(pieces: &[&[u8]]) -> Vec<(String, bool)> {

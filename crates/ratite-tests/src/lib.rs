@@ -7,5 +7,6 @@ pub mod linux_guest;
 pub mod orphans;
 pub mod polling;
 pub mod scenario;
+pub mod screen_guest;
 pub mod scripted_qmp;
 pub mod waits;

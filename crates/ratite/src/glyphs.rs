@@ -9,6 +9,7 @@ use crate::font::BLANK;
 use crate::font::Font;
 use crate::font::character;
 use crate::font::is_line_graphics;
+use crate::pattern::Pattern;
 use crate::picture::Picture;
 
 /// What a screen of text shows.
@@ -47,10 +48,17 @@ impl ScreenText {
     #[must_use]
     pub fn read_with(picture: &Picture, fonts: &[Font]) -> Option<Self> {
         let grids = fonts.iter().flat_map(|font| WIDTHS.map(|width| Grid { picture, font, width }));
-        let readings = grids.filter(Grid::fits).map(|grid| grid.read());
-        // The first of several that are as good: of a blank screen, too, only the size is a matter of the font.
-        let best = readings.min_by_key(|text| text.unknown() * 1000 / text.drawn().max(1))?;
-        (best.unknown() * 2 <= best.drawn()).then_some(best)
+        let mut best: Option<Self> = None;
+        for text in grids.filter(Grid::fits).map(|grid| grid.read()) {
+            if best.as_ref().is_none_or(|best| text.share_unknown() < best.share_unknown()) {
+                best = Some(text);
+            }
+            // Nothing reads better. Of a blank screen, only the number of its lines is a matter of the font.
+            if best.as_ref().is_some_and(|best| best.unknown() == 0) {
+                break;
+            }
+        }
+        best.filter(|best| best.unknown() * 2 <= best.drawn())
     }
 
     /// How many characters a line has.
@@ -94,10 +102,26 @@ impl ScreenText {
         if text.is_empty() { String::new() } else { format!("{text}\n") }
     }
 
+    /// Whether `pattern` is in the text: in [`ScreenText::text`], or in the lines with all blanks at their ends.
+    #[must_use]
+    pub fn contains(&self, pattern: &Pattern) -> bool {
+        let whole = self
+            .cells
+            .chunks(self.columns)
+            .flat_map(|line| line.iter().map(|cell| cell.character).chain(['\n']));
+        let is_in = |text: &str| pattern.locate(text.as_bytes(), text.len()).is_some();
+        is_in(&self.text()) || is_in(&whole.collect::<String>())
+    }
+
     /// How many cells are in no font.
     #[must_use]
     pub fn unknown(&self) -> usize {
         self.cells.iter().filter(|cell| cell.character == UNKNOWN).count()
+    }
+
+    /// How many thousandths of what is not blank are unknown.
+    fn share_unknown(&self) -> usize {
+        self.unknown() * 1000 / self.drawn().max(1)
     }
 
     /// How many cells are not blank.
@@ -424,6 +448,8 @@ mod tests {
         let text = read(&drawn);
 
         assert_eq!(text.lines(), ["ab", "cd", "ef"]);
+        assert!(["ab\ncd", "ab  \ncd", "ef "].iter().all(|shown| text.contains(&Pattern::literal(shown))));
+        assert!(!text.contains(&Pattern::literal("abcd")));
         assert_eq!(text.cell(0, 0), Some(Cell { character: 'a', foreground: BLUE, background: WHITE }));
         assert_eq!(text.cell(1, 0), Some(Cell { character: 'b', foreground: WHITE, background: BLACK }));
         assert_eq!(text.cell(4, 0), None);

@@ -43,6 +43,8 @@ mod screen;
 mod shutdown;
 mod speed;
 mod strays;
+mod terminal;
+mod text;
 mod work_folder;
 mod workdir;
 
@@ -101,6 +103,9 @@ pub use screen::ScreenError;
 pub use speed::Measurement;
 pub use speed::Speed;
 pub use speed::Verdict;
+pub use terminal::Terminal;
+pub use text::PlainText;
+pub use text::plain_text;
 pub use work_folder::WorkFolder;
 pub use workdir::Log;
 
@@ -120,6 +125,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
+
+    #[doc = include_str!("../../../docs/guide/screens.md")]
+    struct Screens;
 
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;

@@ -244,8 +244,8 @@ impl Screen {
 
     /// Waits until `pattern` is on the screen, and returns all its text.
     ///
-    /// The pattern is looked for in [`ScreenText::text`]: lines with a line feed behind each. A screen without text does not end
-    /// the wait: a guest changes modes as it boots.
+    /// The pattern is looked for as [`ScreenText::contains`] does. A screen without text does not end the wait: a guest changes
+    /// modes as it boots.
     ///
     /// # Errors
     /// As [`Screen::changed_from`].
@@ -255,15 +255,10 @@ impl Screen {
         limit: Duration,
     ) -> Result<ScreenText, ScreenError> {
         let pattern: Pattern = pattern.into();
-        self.watch(format!("{pattern} on the screen"), limit, |picture| {
-            let Some(text) = ScreenText::read(picture) else {
-                return Err(Some("it shows no text that can be read".into()));
-            };
-            let shown = text.text();
-            match pattern.locate(shown.as_bytes(), shown.len()) {
-                Some(_) => Ok(text),
-                None => Err(None),
-            }
+        self.watch(format!("{pattern} on the screen"), limit, |picture| match ScreenText::read(picture) {
+            Some(text) if text.contains(&pattern) => Ok(text),
+            Some(_) => Err(None),
+            None => Err(Some("it shows no text that can be read".into())),
         })
         .await
     }
@@ -303,14 +298,15 @@ impl Screen {
     ///
     /// A task of its own sees it to its end, so that nothing stays in QEMU when the caller goes away.
     async fn shoot(&self, format: Option<&'static str>) -> Result<Vec<u8>, ScreenError> {
-        let shot = Shot { client: self.client.clone(), device: self.device.clone(), format };
-        let ended = |_| {
-            ScreenError::Command(ExecuteError::Disconnected {
-                command: "screendump".into(),
-                source: Disconnect::Runtime,
-            })
+        let ended = |source| {
+            ScreenError::Command(ExecuteError::Disconnected { command: "screendump".into(), source })
         };
-        tokio::spawn(shot.take()).await.map_err(ended)?
+        // Told at once, whatever the limit is.
+        if let Some(why) = self.client.ended() {
+            return Err(ended(why));
+        }
+        let shot = Shot { client: self.client.clone(), device: self.device.clone(), format };
+        tokio::spawn(shot.take()).await.map_err(|_| ended(Disconnect::Runtime))?
     }
 }
 
@@ -368,7 +364,7 @@ impl Shot {
 
     async fn through_a_file(&self) -> Result<Vec<u8>, ScreenError> {
         let folder = tempfile::Builder::new()
-            .prefix("ratite-screen-")
+            .prefix(&format!("ratite-screen-{}-", std::process::id()))
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(ScreenError::File)?;

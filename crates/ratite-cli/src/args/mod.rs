@@ -1,11 +1,18 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod agent;
+mod cmd;
 mod console;
 mod demo;
+mod events;
+mod keys;
 mod log;
 mod ls;
+mod qom;
 mod run;
+mod screenshot;
+mod shell;
 mod stop;
 mod wait;
 
@@ -15,12 +22,29 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use agent::Agent;
+pub(crate) use agent::Channel as AgentChannel;
+pub(crate) use agent::Down;
+pub(crate) use agent::Exec as AgentExec;
+pub(crate) use agent::Form;
+pub(crate) use agent::FreezeAction;
+pub(crate) use agent::Sleep;
+pub(crate) use agent::SlowChannel as AgentSlowChannel;
+pub(crate) use agent::Verb as AgentVerb;
+pub(crate) use cmd::Cmd;
 pub(crate) use console::Console;
 pub(crate) use demo::Demo;
+pub(crate) use events::Events;
+pub(crate) use keys::Keys;
 pub(crate) use log::Log;
 pub(crate) use ls::Ls;
+pub(crate) use qom::Qom;
+pub(crate) use qom::Verb as QomVerb;
+pub(crate) use qom::Watch as QomWatch;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
+pub(crate) use shell::Shell;
 pub(crate) use stop::Stop;
 pub(crate) use wait::Wait;
 
@@ -48,6 +72,21 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Speaks QMP with a machine, line by line: completion, history, events as they come
+    #[command(after_help = shell::EXAMPLES, long_about = shell::AT_LENGTH, override_usage = shell::USAGE)]
+    Shell(Shell),
+    /// Executes one QMP command of a machine, and prints what it returns
+    #[command(after_help = cmd::EXAMPLES, long_about = cmd::AT_LENGTH)]
+    Cmd(Cmd),
+    /// Prints the events of a machine as they come, one a line
+    #[command(after_help = events::EXAMPLES)]
+    Events(Events),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
     /// Lists the machines that can be reached by name
     #[command(after_help = ls::EXAMPLES)]
     Ls(Ls),
@@ -63,6 +102,12 @@ pub(crate) enum Verb {
     /// Waits for a machine's end, and tells how it ended
     #[command(after_help = wait::EXAMPLES)]
     Wait(Wait),
+    /// Speaks with QEMU's agent in a guest: runs programs, reads and writes files, freezes, shuts down
+    #[command(after_help = agent::EXAMPLES, long_about = agent::AT_LENGTH)]
+    Agent(Agent),
+    /// Looks into the objects a QEMU is made of, and sets their properties
+    #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
+    Qom(Qom),
 }
 
 const EXIT_CODES: &str = "\

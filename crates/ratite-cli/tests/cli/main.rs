@@ -5,13 +5,20 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod agent;
+mod cmd;
 mod console;
 mod demo;
 mod endings;
 mod failures;
 mod harness;
 mod options;
+mod qemu;
+mod qom;
 mod reach;
+mod screen;
+mod shell;
+mod shell_terminal;
 mod shortages;
 mod stepping_in;
 mod terminal;

@@ -59,16 +59,16 @@ async fn a_signal_is_no_code() {
 #[tokio::test(start_paused = true)]
 async fn a_program_that_runs_on_is_told_with_its_pid() {
     let (agent, mut peer) = agent();
-    let run = exec(&agent, Duration::from_secs(5));
+    let mut run = exec(&agent, Duration::from_secs(5));
     peer.answer("guest-exec", json!({ "pid": 7 })).await;
-    while !run.is_finished() {
-        tokio::select! {
-            _ = peer.answer("guest-exec-status", json!({ "exited": false })) => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => break,
-        }
-    }
 
-    let error = run.await.unwrap().unwrap_err();
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut run => break outcome,
+            _ = peer.answer("guest-exec-status", json!({ "exited": false })) => {}
+        }
+    };
+    let error = outcome.unwrap().unwrap_err();
 
     assert_eq!(error.to_string(), "`/bin/x` still runs after 5s, as process 7 of the guest");
 }
