@@ -33,6 +33,9 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
             let hint = about_devices(failure).or_else(|| about_conversation(&**source));
             Vec::from_iter(hint)
         }
+        Failure::File { path, .. } if path.is_relative() => {
+            vec![in_folder("a path that does not begin with `/` begins in the folder `{folder}`")]
+        }
         Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
@@ -266,8 +269,12 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
+    Some(in_folder(&advice.replace("{qemu}", program)))
+}
+
+fn in_folder(advice: &str) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
-    Some(advice.replace("{qemu}", program).replace("{folder}", &folder.to_string_lossy()))
+    advice.replace("{folder}", &folder.to_string_lossy())
 }
 
 #[cfg(test)]

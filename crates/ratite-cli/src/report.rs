@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ratite::AcceleratorError;
@@ -29,6 +30,7 @@ use ratite::reach::ReachError;
 
 use crate::hints;
 use crate::output::Paint;
+use crate::progress;
 use crate::signals::Signal;
 
 /// Why a command did not do what it was asked for.
@@ -52,6 +54,12 @@ pub(crate) enum Failure {
     /// The machine ended otherwise than it should.
     #[error("{what}")]
     Ended { what: String, exit: Box<Exit>, console: Option<Tail> },
+    /// What means a failure happened while it ran.
+    #[error("{what}")]
+    Failed { what: String, exit: Option<Box<Exit>>, console: Option<Tail> },
+    /// A file that the user names is not to be had.
+    #[error("could not {doing} `{}`", path.display())]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
     /// The machine could not be ended well.
     #[error(transparent)]
     Shutdown(ShutdownError),
@@ -115,13 +123,14 @@ pub(crate) enum Failure {
 }
 
 /// The program's exit code. The one table; the help text and the guide show it.
-pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
+pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
     match outcome {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
         Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
         Err(
             Failure::Ended { .. }
+            | Failure::Failed { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
             | Failure::NotThere { .. }
@@ -144,7 +153,7 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
         }
         Err(Failure::Guests { code }) => *code,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
-        Err(Failure::Launch(_)) => 3,
+        Err(Failure::Launch(_) | Failure::File { .. }) => 3,
         Err(Failure::TimedOut { .. }) => 4,
         Err(Failure::Bug(_)) => 70,
         Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
@@ -171,10 +180,12 @@ impl Failure {
     }
 
     /// How the process ended, if there was one and it has.
-    fn exit(&self) -> Option<&Exit> {
+    pub(crate) fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Ended { exit, .. } => Some(exit),
-            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } => exit.as_deref(),
+            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } | Self::Failed { exit, .. } => {
+                exit.as_deref()
+            }
             Self::Shutdown(error) => error.exit(),
             Self::Signal { source, .. } => source.as_ref()?.exit(),
             _ => None,
@@ -202,7 +213,9 @@ impl Failure {
 
     fn console(&self) -> Option<&Tail> {
         match self {
-            Self::Ended { console, .. } | Self::TimedOut { console, .. } => console.as_ref(),
+            Self::Ended { console, .. } | Self::TimedOut { console, .. } | Self::Failed { console, .. } => {
+                console.as_ref()
+            }
             _ => None,
         }
     }
@@ -239,6 +252,7 @@ impl Failure {
 
 /// Tells how it ended on stderr, if there is something to tell.
 pub(crate) fn show(outcome: &Result<(), Failure>) {
+    progress::clear();
     let stderr = io::stderr();
     let paint = Paint::of(&stderr);
     let told = match outcome {
@@ -254,6 +268,7 @@ pub(crate) fn show(outcome: &Result<(), Failure>) {
 
 /// A line of talk on stderr, beside the data on stdout.
 pub(crate) fn remark(text: &str) {
+    progress::clear();
     let stderr = io::stderr();
     let label = Paint::of(&stderr).cyan("note:");
     // Talk that nobody hears changes nothing.
@@ -262,6 +277,7 @@ pub(crate) fn remark(text: &str) {
 
 /// What QEMU itself has said, after a run that went well.
 pub(crate) fn pass_on(words: &Tail) {
+    progress::clear();
     // Talk that nobody hears changes nothing.
     let _unheard = io::stderr().lock().write_all(&words.bytes);
 }

@@ -41,6 +41,8 @@ pub(crate) use ls::Ls;
 pub(crate) use qom::Qom;
 pub(crate) use qom::Verb as QomVerb;
 pub(crate) use qom::Watch as QomWatch;
+pub(crate) use run::Accelerator;
+pub(crate) use run::ConsoleKind;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 pub(crate) use screenshot::Screenshot;
