@@ -129,6 +129,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
 
+    #[doc = include_str!("../../../docs/guide/reach.md")]
+    struct Reach;
+
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;
 
