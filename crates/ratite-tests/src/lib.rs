@@ -7,4 +7,5 @@ pub mod orphans;
 pub mod polling;
 pub mod scenario;
 pub mod scripted_qmp;
+pub mod shell_on_pty;
 pub mod waits;
