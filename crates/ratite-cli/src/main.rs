@@ -8,11 +8,12 @@ mod copy;
 mod diagnostics;
 mod duration;
 mod hints;
+mod json;
+mod language;
 mod output;
 mod qemu_args;
 mod report;
 mod signals;
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 mod target;
 mod verdict;
 

@@ -71,6 +71,9 @@ pub(crate) enum Failure {
     /// The system lacks what the program itself needs.
     #[error("could not begin")]
     System(#[source] io::Error),
+    /// Of the lines that a pipe brought, some could not be done; which ones was told.
+    #[error("{failed} {} could not be done", if *.failed == 1 { "line" } else { "lines" })]
+    Lines { failed: u64 },
     /// A signal ended the run.
     #[error("ended by {signal}")]
     Signal {
@@ -96,7 +99,8 @@ pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
             | Failure::Incomplete(_)
             | Failure::System(_)
             | Failure::Accelerators(_)
-            | Failure::NoneUsable { .. },
+            | Failure::NoneUsable { .. }
+            | Failure::Lines { .. },
         ) => 1,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
         Err(Failure::Launch(_)) => 3,
@@ -169,6 +173,13 @@ impl Failure {
         let ended = self.exit().filter(|exit| exit.asked != Asked::Us).map(Exit::to_string);
         causes.extend(ended.filter(|ended| !said.contains(ended)));
         causes
+    }
+}
+
+impl Failure {
+    /// What went wrong and why, in one line.
+    pub(crate) fn in_a_line(&self) -> String {
+        [vec![self.to_string()], self.causes()].concat().join(": ")
     }
 }
 

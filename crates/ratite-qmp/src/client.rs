@@ -220,7 +220,7 @@ impl Client {
     /// The limit of commands that have none of their own.
     #[must_use]
     pub fn command_limit(&self) -> Duration {
-        *self.shared.command_limit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.command_limit()
     }
 
     /// Changes the limit of commands that have none of their own, for all clones.
@@ -237,11 +237,12 @@ impl Client {
     /// Waits until the connection has ended, however long that takes, and says why. It does not keep the connection
     /// alive.
     pub fn closed(&self) -> impl Future<Output = Disconnect> + Send + use<> {
-        let mut ended = self.ended.clone();
-        async move {
-            let outcome = ended.wait_for(Option::is_some).await.map(|why| (*why).clone());
-            outcome.ok().flatten().unwrap_or(Disconnect::Runtime)
-        }
+        closed(self.ended.clone())
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        let requests = self.requests.downgrade();
+        WeakClient { requests, ended: self.ended.clone(), shared: self.shared.clone() }
     }
 
     /// Closes the connection for all clones; commands that wait fail. Returns once the socket is closed.
@@ -252,6 +253,43 @@ impl Client {
             let _undriven = within(self.command_limit(), "end of the connection", self.closed()).await;
         }
     }
+}
+
+/// A client that does not keep its connection alive.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakClient {
+    requests: mpsc::WeakUnboundedSender<Request>,
+    ended: watch::Receiver<Option<Disconnect>>,
+    shared: Arc<Shared>,
+}
+
+impl WeakClient {
+    /// The client, if there is another yet.
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        let requests = self.requests.upgrade()?;
+        Some(Client { requests, ended: self.ended.clone(), shared: self.shared.clone() })
+    }
+
+    /// As [`Client::closed`].
+    pub(crate) fn closed(&self) -> impl Future<Output = Disconnect> + Send + use<> {
+        closed(self.ended.clone())
+    }
+
+    /// As [`Client::command_limit`].
+    pub(crate) fn command_limit(&self) -> Duration {
+        self.shared.command_limit()
+    }
+}
+
+impl Shared {
+    fn command_limit(&self) -> Duration {
+        *self.command_limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn closed(mut ended: watch::Receiver<Option<Disconnect>>) -> Disconnect {
+    let outcome = ended.wait_for(Option::is_some).await.map(|why| (*why).clone());
+    outcome.ok().flatten().unwrap_or(Disconnect::Runtime)
 }
 
 /// Somebody's interest in a command. Dropped before it is satisfied, it lets the connection forget the command.

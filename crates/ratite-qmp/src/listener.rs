@@ -134,6 +134,22 @@ impl Listener {
         self.wait(limit, || filter.describe(), look).await
     }
 
+    /// The oldest event that is there, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<Event> {
+        self.0.lock().events.front().map(|(_, event)| event.clone())
+    }
+
+    /// Waits until an event was dropped that no read has told of, and says how many there are; takes nothing.
+    pub(crate) async fn lag(&self) -> u64 {
+        let lagged = self.wait(Duration::MAX, String::new, |_| {
+            let state = self.0.lock();
+            Ok(Some(state.dropped - state.reported).filter(|dropped| *dropped > 0))
+        });
+        // It neither fails nor has a limit.
+        lagged.await.unwrap_or_default()
+    }
+
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::io::IoSlice;
+use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -14,7 +15,13 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::net::AddressFamily;
+use rustix::net::RecvAncillaryBuffer;
+use rustix::net::RecvAncillaryMessage;
+use rustix::net::RecvFlags;
 use rustix::net::SendAncillaryBuffer;
 use rustix::net::SendAncillaryMessage;
 use rustix::net::SendFlags;
@@ -87,6 +94,34 @@ impl Socket {
         matches!(self.0, Kind::Unix(_))
     }
 
+    /// Whether the peer has closed both directions, as far as the system tells: one that has only ended its own still reads.
+    pub(crate) fn peer_is_gone(&self) -> bool {
+        let fd = match &self.0 {
+            Kind::Unix(stream) => stream.as_fd(),
+            Kind::Tcp(stream) => stream.as_fd(),
+            Kind::Memory(_) => return false,
+        };
+        let mut looked = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+        let at_once = Timespec::default();
+        rustix::event::poll(&mut looked, Some(&at_once)).is_ok()
+            && looked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Reads what there is room for in `bytes`; descriptors that came with it replace those in `fds`.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+        fds: &mut Vec<OwnedFd>,
+    ) -> Poll<io::Result<usize>> {
+        if let Kind::Unix(stream) = &self.0 {
+            return poll_receive_unix(stream, cx, bytes, fds);
+        }
+        let mut space = ReadBuf::new(bytes);
+        ready!(Pin::new(self).poll_read(cx, &mut space))?;
+        Poll::Ready(Ok(space.filled().len()))
+    }
+
     /// Writes a beginning of `bytes`; `fds` travel with its first byte.
     pub(crate) fn poll_send(
         &mut self,
@@ -98,6 +133,37 @@ impl Socket {
             Kind::Unix(stream) => poll_send_unix(stream, cx, bytes, fds),
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}
+
+/// Takes bytes, and the descriptors that came with them: those of an earlier message that nobody has taken are closed.
+fn poll_receive_unix(
+    stream: &UnixStream,
+    cx: &mut Context<'_>,
+    bytes: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> Poll<io::Result<usize>> {
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut receive = || {
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(bytes)];
+        let received = rustix::net::recvmsg(stream, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let rights = ancillary.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+            _ => None,
+        });
+        let came: Vec<OwnedFd> = rights.flatten().collect();
+        if !came.is_empty() {
+            *fds = came;
+        }
+        Ok(received.bytes)
+    };
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match stream.try_io(Interest::READABLE, &mut receive) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return Poll::Ready(outcome),
         }
     }
 }

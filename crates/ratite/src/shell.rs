@@ -26,6 +26,7 @@ use ratite_qmp::within;
 
 use crate::console::Console;
 use crate::console::ConsoleError;
+use crate::pattern::Pattern;
 use crate::text::plain_text;
 use error::excerpt;
 use login::Prompts;
@@ -61,6 +62,8 @@ pub struct Shell {
     prompt: String,
     /// What came behind the last mark.
     rest: Vec<u8>,
+    /// Matches any byte.
+    anything: Pattern,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ impl Shell {
             prompts,
             prompt: String::new(),
             rest: Vec::new(),
+            anything: Pattern::regex("(?s).").expect("it is an expression"),
         }
     }
 
@@ -107,7 +111,7 @@ impl Shell {
     ///
     /// # Errors
     /// [`ShellError::TimedOut`] with what it has printed; [`ShellError::Gone`] when the shell has ended, by `exit` or otherwise;
-    /// [`ShellError::Ended`] when the console has; [`ShellError::Untypable`] for a NUL. A status other than 0 is no error here.
+    /// [`ShellError::Ended`] when the console has, or the guest panicked; [`ShellError::Untypable`] for a NUL. A status other than 0 is no error here.
     pub async fn run(&mut self, command: &str, limit: Duration) -> Result<ShellOutput, ShellError> {
         if command.contains('\0') {
             return Err(ShellError::Untypable { what: "the command".into(), character: "NUL" });
@@ -244,8 +248,8 @@ impl Shell {
         let mut rest = std::mem::take(&mut self.rest);
         match self.console.take() {
             Ok(bytes) => rest.extend(bytes),
-            // Nobody wanted it.
-            Err(ConsoleError::Lagged { .. }) => rest = self.console.take()?,
+            // Nobody has wanted it.
+            Err(ConsoleError::Lagged { .. }) => rest = self.console.take().unwrap_or_default(),
             Err(error) => return Err(error.into()),
         }
         let text = plain_text(rest);
@@ -294,31 +298,24 @@ impl Shell {
 
     /// Waits for more, at most for `quiet`; whether something has come.
     async fn read_more(&self, seen: &mut Seen, quiet: Duration) -> Result<bool, ShellError> {
-        match self.console.read(quiet).await {
-            Ok(bytes) if bytes.is_empty() => Err(ConsoleError::Ended { what: "the shell".into() }.into()),
-            Ok(bytes) => {
-                seen.add(&bytes);
-                Ok(true)
-            }
-            Err(ConsoleError::TimedOut(_)) => Ok(false),
-            Err(ConsoleError::Lagged { dropped }) => {
-                seen.dropped += dropped;
-                Ok(true)
-            }
-            Err(error) => Err(error.into()),
+        // Other than a read, this also ends with the machine, and tells how.
+        match self.console.find(&self.anything, quiet).await {
+            Ok(_found) => {}
+            Err(ConsoleError::TimedOut { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        match self.console.take() {
+            Ok(bytes) => seen.add(&bytes),
+            Err(ConsoleError::Lagged { dropped }) => seen.dropped += dropped,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
     }
 
     /// With what had come until then.
     fn explained(&self, error: ShellError, command: &str, seen: &Seen) -> ShellError {
-        match error {
-            ShellError::Console(ConsoleError::Ended { .. }) => {
-                let output =
-                    if seen.has_begun() { seen.text() } else { plain_text(self.console.tail(1024).bytes) };
-                ShellError::Ended { what: format!("the end of `{}`", excerpt(command, NAME)), output }
-            }
-            error => error,
-        }
+        let output = if seen.has_begun() { seen.text() } else { plain_text(self.console.tail(1024).bytes) };
+        error.at_the_end(&format!("the end of `{}`", excerpt(command, NAME)), output)
     }
 }
 

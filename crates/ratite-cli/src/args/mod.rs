@@ -1,8 +1,13 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod cmd;
 mod demo;
+mod events;
+mod keys;
 mod run;
+mod screenshot;
+mod shell;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -10,9 +15,14 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use cmd::Cmd;
 pub(crate) use demo::Demo;
+pub(crate) use events::Events;
+pub(crate) use keys::Keys;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
+pub(crate) use shell::Shell;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -38,6 +48,21 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Speaks QMP with a machine, line by line: completion, history, events as they come
+    #[command(after_help = shell::EXAMPLES, long_about = shell::AT_LENGTH, override_usage = shell::USAGE)]
+    Shell(Shell),
+    /// Executes one QMP command of a machine, and prints what it returns
+    #[command(after_help = cmd::EXAMPLES, long_about = cmd::AT_LENGTH)]
+    Cmd(Cmd),
+    /// Prints the events of a machine as they come, one a line
+    #[command(after_help = events::EXAMPLES)]
+    Events(Events),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
 }
 
 const EXIT_CODES: &str = "\

@@ -1,8 +1,14 @@
 //! The verbs, one a file, and what surrounds each of them: the runtime, the signals, and the net that catches a bug.
 
 mod accel;
+mod cmd;
 mod demo;
+mod dialogue;
+mod events;
+mod keys;
 mod run;
+mod screenshot;
+mod shell;
 
 use std::fs::File;
 use std::io;
@@ -29,13 +35,17 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
+                Verb::Shell(shell) => shell::shell(shell, &mut signals).await,
+                Verb::Cmd(cmd) => unless_signalled(&mut signals, cmd::cmd(&cmd)).await,
+                Verb::Events(events) => unless_signalled(&mut signals, events::events(&events)).await,
+                Verb::Screenshot(words) => screenshot::screenshot(&words, &mut signals).await,
+                Verb::Keys(words) => keys::keys(&words, &mut signals).await,
             }
         })
     })
 }
 
 /// What a verb does, up to a signal; for verbs that leave nothing to be ended.
-#[expect(dead_code, reason = "for the verbs that speak with other processes' machines")]
 async fn unless_signalled(
     signals: &mut Signals,
     work: impl Future<Output = Result<(), Failure>>,

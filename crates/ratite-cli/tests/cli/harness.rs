@@ -23,7 +23,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 
 /// A test that needs more has found a hang.
-const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long what the program has started may outlive it. The promise is a second; the rest is for a busy system.
 const AFTERLIFE: Duration = Duration::from_secs(5);
@@ -219,7 +219,7 @@ impl Outcome {
 
 /// Checks that the program with this pid has left no process, no guard and no folder.
 #[track_caller]
-fn assert_nothing_left(pid: u32) {
+pub(crate) fn assert_nothing_left(pid: u32) {
     let left = || -> Vec<String> {
         let marked = orphans::processes_with_mark(&format!("{pid}-"));
         let processes = marked.iter().map(ToString::to_string).chain(guards(pid));
@@ -247,7 +247,7 @@ fn entries(folder: &str) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Looks again and again, since nothing tells when a process or a folder comes or goes.
-fn wait_for_fact<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_for_fact<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + AFTERLIFE;
     loop {
         let found = look();

@@ -11,5 +11,7 @@ mod endings;
 mod failures;
 mod harness;
 mod options;
+mod screen;
 mod shortages;
+mod terminal;
 mod usage;

@@ -46,7 +46,7 @@ async fn unix_session(options: Options) -> (Client, UnixStream) {
 }
 
 /// What one `recvmsg` brings: text and descriptors.
-async fn receive(stream: &UnixStream) -> (String, Vec<OwnedFd>) {
+pub(crate) async fn receive(stream: &UnixStream) -> (String, Vec<OwnedFd>) {
     let mut bytes = vec![0; 64 << 10];
     let mut fds = Vec::new();
     let receive = stream.async_io(Interest::READABLE, || {

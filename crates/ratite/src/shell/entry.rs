@@ -5,7 +5,6 @@ use std::time::Duration;
 use ratite_qmp::within;
 
 use crate::console::Console;
-use crate::console::ConsoleError;
 use crate::shell::SETTLED;
 use crate::shell::Shell;
 use crate::shell::ShellError;
@@ -148,10 +147,7 @@ fn finished(
         }
     };
     match outcome {
-        Ok(Err(ShellError::Console(ConsoleError::Ended { .. }))) => {
-            Err(ShellError::Ended { what: what.to_owned(), output: output() })
-        }
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map_err(|error| error.at_the_end(what, output())),
         Err(wait) => Err(ShellError::TimedOut { wait, output: output() }),
     }
 }

@@ -61,11 +61,11 @@ pub enum ShellError {
         /// What that had printed, as plain text.
         output: String,
     },
-    /// The console ended.
-    #[error("the console ended while waiting for {what}{}", last_line(.output))]
+    /// The console ended, or the guest panicked.
+    #[error("{why}{}", last_line(.output))]
     Ended {
-        /// What was waited for.
-        what: String,
+        /// [`ConsoleError::Ended`] or [`ConsoleError::GuestPanicked`].
+        why: Box<ConsoleError>,
         /// What had come so far, as plain text.
         output: String,
     },
@@ -88,6 +88,21 @@ pub enum ShellError {
     /// The console could not be read or written.
     #[error(transparent)]
     Console(#[from] ConsoleError),
+}
+
+impl ShellError {
+    /// If the console has ended: what was waited for, and what had come.
+    pub(super) fn at_the_end(self, what: &str, output: String) -> Self {
+        let what = what.to_owned();
+        let why = match self {
+            Self::Console(ConsoleError::Ended { exit, tail, .. }) => ConsoleError::Ended { what, exit, tail },
+            Self::Console(ConsoleError::GuestPanicked { event, tail, .. }) => {
+                ConsoleError::GuestPanicked { what, event, tail }
+            }
+            other => return other,
+        };
+        Self::Ended { why: Box::new(why), output }
+    }
 }
 
 /// The last line that says something, as the end of a message.
