@@ -35,7 +35,8 @@ pub(crate) async fn cmd(cmd: &Cmd) -> Result<(), Failure> {
 
 fn shown(value: &str, raw: bool, pretty: bool) -> String {
     match (raw, serde_json::from_str(value)) {
-        (true, Ok(Value::String(text))) => text.strip_suffix('\n').unwrap_or(&text).replace("\r\n", "\n"),
+        // HMP ends its lines as terminals once wanted it.
+        (true, Ok(Value::String(text))) => text.replace("\r\n", "\n").trim_end_matches('\n').to_owned(),
         _ if pretty => json::pretty(value),
         _ => json::one_line(value),
     }

@@ -85,10 +85,8 @@ pub(super) fn failure(error: ExecuteError) -> Failure {
 
 /// A mistake on the command line.
 pub(super) fn usage(mistake: Mistake) -> Failure {
-    Failure::Usage { problem: mistake.what, hint: mistake.hint.unwrap_or_else(|| NO_CHECK.into()) }
+    Failure::Usage { problem: mistake.what, hint: mistake.hint.unwrap_or_default() }
 }
-
-const NO_CHECK: &str = "what a QEMU knows is in its reply to `query-qmp-schema`";
 
 /// A connection that has ended where it should not.
 pub(super) fn gone(doing: &str, why: Disconnect) -> Failure {

@@ -1,7 +1,9 @@
 //! Starts the built binary, and looks at what becomes of it.
 
 use std::fs;
+use std::io::PipeReader;
 use std::io::Read;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -50,6 +52,11 @@ pub(crate) fn ratite(arguments: &[impl AsRef<str>]) -> Outcome {
     Ratite::start(arguments).finish()
 }
 
+/// The same with `input` on its stdin.
+pub(crate) fn ratite_fed(input: &str, arguments: &[impl AsRef<str>]) -> Outcome {
+    Ratite::start_fed(input, arguments).finish()
+}
+
 /// `ratite run OPTIONS -- COMMAND` to its end.
 pub(crate) fn run(options: &[&str], command: &[String]) -> Outcome {
     start_run(options, command).finish()
@@ -89,6 +96,19 @@ impl Ratite {
     pub(crate) fn start(arguments: &[impl AsRef<str>]) -> Self {
         // Whoever runs the tests may ignore signals, and that is inherited.
         Self::start_by(&["env", "--default-signal=HUP,INT,TERM"], arguments)
+    }
+
+    /// Starts it with `input`, which is not much, and then the end on its stdin.
+    pub(crate) fn start_fed(input: &str, arguments: &[impl AsRef<str>]) -> Self {
+        let (stdin, mut feed) = std::io::pipe().unwrap();
+        feed.write_all(input.as_bytes()).unwrap();
+        Self::start_from(stdin, arguments)
+    }
+
+    /// Starts it with the other end of a pipe as its stdin.
+    pub(crate) fn start_from(stdin: PipeReader, arguments: &[impl AsRef<str>]) -> Self {
+        let starter = ["env", "--default-signal=HUP,INT,TERM"];
+        Self::watch(Self::command(&starter, arguments).stdin(stdin).stdout(Stdio::piped()))
     }
 
     /// Starts it by a program that becomes it.
