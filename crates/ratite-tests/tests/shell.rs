@@ -7,9 +7,11 @@ use ratite::ConsoleConfig;
 use ratite::Shell;
 use ratite::ShellError;
 use ratite::ShellOutput;
+use ratite::blocking;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::play;
+use ratite_tests::scenario::play_blocking;
 use ratite_tests::shell_on_pty::ShellOnPty;
 
 /// bash with its line editor, and two without one.
@@ -237,5 +239,20 @@ fn a_failure_is_an_error_for_who_wants_it() {
         let said = outcome.unwrap_err().to_string();
         assert!(said.ends_with("exited with status 7; last line: why"), "{said}");
         assert!(matches!(shell.run("a\0b", PATIENCE).await, Err(ShellError::Untypable { .. })));
+    });
+}
+
+#[test]
+fn the_twin_drives_a_shell_too() {
+    play_blocking(|_| {
+        let (_shell, stream) = ShellOnPty::start(SHELLS[0]).unwrap();
+        let console = blocking::Console::over(stream, &ConsoleConfig::serial(), PATIENCE).unwrap();
+        let mut shell = blocking::Shell::attach(&console, PATIENCE).unwrap();
+
+        assert_eq!(shell.check("echo hello", PATIENCE).unwrap().output, "hello\n");
+        assert!(shell.run("cat", Duration::from_millis(200)).is_err());
+        shell.interrupt(PATIENCE).unwrap();
+        assert_eq!(shell.run("(exit 9)", PATIENCE).unwrap().status, 9);
+        assert!(shell.console().bytes_seen() > 0);
     });
 }
