@@ -24,3 +24,4 @@ mod shell_terminal;
 mod shortages;
 mod terminal;
 mod usage;
+mod walk_through;
