@@ -6,6 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
+from ratite._agent import Agent, GuestOutput
 from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
 from ratite._errors import (
     AddressError,
@@ -26,12 +27,14 @@ from ratite._errors import (
     LaunchError,
     MachineExited,
     NegotiationError,
+    NoAgent,
     NoMonitor,
     PatternError,
     ProtocolError,
     QtestError,
     ScreenError,
     ShutdownError,
+    StillRuns,
     TimedOut,
 )
 from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
@@ -43,6 +46,7 @@ del linux_failures
 
 __all__ = [
     "AddressError",
+    "Agent",
     "ArgumentsError",
     "CommandError",
     "ConfigError",
@@ -57,6 +61,7 @@ __all__ = [
     "Exit",
     "ForkedError",
     "GreetingError",
+    "GuestOutput",
     "GuestPanicked",
     "Input",
     "InputError",
@@ -68,6 +73,7 @@ __all__ = [
     "MachineExited",
     "Match",
     "NegotiationError",
+    "NoAgent",
     "NoMonitor",
     "PatternError",
     "Picture",
@@ -79,6 +85,7 @@ __all__ = [
     "ScreenError",
     "ScreenText",
     "ShutdownError",
+    "StillRuns",
     "TimedOut",
 ]
 
