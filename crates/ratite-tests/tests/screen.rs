@@ -255,8 +255,10 @@ fn a_card_or_a_head_that_there_is_not_is_told_in_qemus_words() {
         screen.clone().device("card").screenshot(PATIENCE).await.unwrap();
         let device = screen.clone().device("nosuch").screenshot(PATIENCE).await.unwrap_err();
         let head = screen.clone().device("card").head(7).screenshot_png(PATIENCE).await.unwrap_err();
+        let alone = screen.clone().head(1).screenshot(PATIENCE).await.unwrap_err();
 
         assert_eq!(device.refusal().unwrap().class, "DeviceNotFound");
+        assert_says(&alone, &["'head' must be specified together with 'device'"]);
         assert_says(&device, &["could not take a picture", "Device 'nosuch' not found"]);
         assert_says(&head, &["could not take a picture", "head 7"]);
         machine.kill().await.unwrap();
