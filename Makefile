@@ -1,6 +1,6 @@
 # Every way to run something in this repository. CI calls these targets and nothing else.
 
-.PHONY: help setup demo test check bench python compat docs soak
+.PHONY: help setup demo guest test check bench python compat docs soak
 
 help: ## Lists these targets.
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile
@@ -11,6 +11,9 @@ setup: ## Installs what this system lacks: QEMU, a C compiler, Python, the Linux
 demo: ## Runs a real guest in a real QEMU, and shows what ratite does with it.
 	@scripts/setup --demo
 	@cargo run --release --quiet --locked --package ratite-cli -- demo
+
+guest: setup ## Makes a small Linux guest to play with, below target/linux-guest, as the guide's walk-through does.
+	@cargo run --quiet --locked --package ratite-tests --bin linux-guest
 
 test: setup ## Runs every test: of files, of the protocol, of processes, of guests, of the documentation, of Python.
 	@cargo build --workspace --bins --examples --tests --locked

@@ -27,6 +27,7 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
+        Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -57,6 +58,21 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
 }
 
 const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+
+/// What a machine needs for people to see it and to be felt by it.
+fn about_devices(failure: &Failure) -> Option<String> {
+    let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
+    let hint = if said("There is no console") {
+        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+    } else if said("its guest would see no input") {
+        "the QMP command `cont` lets the machine run on"
+    } else if said("no text that can be read") {
+        "without `--text` the picture is taken, whatever it shows"
+    } else {
+        return None;
+    };
+    Some(hint.into())
+}
 
 const BUG: &str = "report it, with what `RUST_BACKTRACE=1 RATITE_LOG=debug` shows; the machine was ended";
 

@@ -142,11 +142,41 @@ impl Config {
         Ok(())
     }
 
-    fn console(&mut self, device: Option<OsString>, index: u32, history: usize, log: Option<PathBuf>) {
-        let mut console = device.map_or_else(ConsoleConfig::serial, ConsoleConfig::device);
-        console = console.index(index).history(history);
+    /// Adds a console: a serial port, or a device of the type `device`, or, if there is a `port`, what that names on ratite's
+    /// own virtio-serial bus or on `bus`: a virtio console for an empty one.
+    #[expect(clippy::too_many_arguments, reason = "all that can be said of a console")]
+    fn console(
+        &mut self,
+        name: Option<String>,
+        device: Option<OsString>,
+        port: Option<OsString>,
+        bus: Option<OsString>,
+        index: Option<u32>,
+        history: usize,
+        log: Option<PathBuf>,
+        timestamps: bool,
+    ) {
+        let mut console = match (device, port) {
+            (Some(device), _) => ConsoleConfig::device(device),
+            (None, None) => ConsoleConfig::serial(),
+            (None, Some(port)) if port.is_empty() => ConsoleConfig::virtconsole(),
+            (None, Some(port)) => ConsoleConfig::virtserialport(port),
+        };
+        console = console.history(history);
+        if let Some(name) = name {
+            console = console.name(name);
+        }
+        if let Some(bus) = bus {
+            console = console.bus(bus);
+        }
+        if let Some(index) = index {
+            console = console.index(index);
+        }
         if let Some(log) = log {
             console = console.log(log);
+        }
+        if timestamps {
+            console = console.timestamps();
         }
         self.change(|config| config.console(console));
     }

@@ -19,6 +19,7 @@ use pyo3::types::PyBytes;
 use ratite::ConsoleConfig;
 use ratite::ConsoleError;
 use ratite::Pattern;
+use ratite::Patterns;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -45,11 +46,21 @@ fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     Ok(PyBytes::new(py, bytes).into_any().unbind())
 }
 
-fn pattern(py: Python<'_>, text: &str, regex: bool) -> PyResult<Pattern> {
-    match regex {
+/// A text, and whether it is a regular expression.
+type Wanted = (String, bool);
+
+fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
+    let pattern = |(text, regex): Wanted| match regex {
         true => Pattern::regex(text).map_err(|error| raise(py, "PatternError", error.to_string(), [])),
         false => Ok(Pattern::literal(text)),
-    }
+    };
+    wanted.into_iter().map(pattern).collect()
+}
+
+/// What a Linux guest prints when it went wrong.
+#[pyfunction]
+pub(crate) fn linux_failures() -> &'static [&'static str] {
+    Pattern::LINUX_FAILURES
 }
 
 #[pymethods]
@@ -93,11 +104,23 @@ impl Console {
         Ok(Pending::new(async move { console.ready(limit).await }, |py, ()| Ok(py.None())))
     }
 
-    /// Waits for a text or a regular expression, and takes nothing yet: see `Found.take`.
-    fn find(&self, py: Python<'_>, text: &str, regex: bool, seconds: f64) -> PyResult<Pending> {
-        let (console, pattern, limit) =
-            (self.inner.get(py)?.clone(), pattern(py, text, regex)?, limit(seconds)?);
-        let found = async move { console.find(pattern, limit).await };
+    /// The same console, read from a place of its own: from the oldest byte that is there, or from now on.
+    fn reader(&self, py: Python<'_>, from_now: bool) -> PyResult<Self> {
+        let console = self.inner.get(py)?;
+        Ok(Self::new(if from_now { console.reader_from_now() } else { console.reader() }))
+    }
+
+    /// Waits for any of `wanted`, or of `failures`, and takes nothing yet: see `Found.take`.
+    fn find(
+        &self,
+        py: Python<'_>,
+        wanted: Vec<Wanted>,
+        failures: Vec<Wanted>,
+        seconds: f64,
+    ) -> PyResult<Pending> {
+        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
+        let patterns = Patterns::any(patterns(py, wanted)?).failing_on(patterns(py, failures)?);
+        let found = async move { console.find(patterns, limit).await };
         Ok(Pending::new(found, |py, found| {
             let found = Found { found: Owned::new(Mutex::new(Some(found))) };
             Ok(Py::new(py, found)?.into_any())
@@ -108,6 +131,13 @@ impl Console {
     fn write(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<Pending> {
         let console = self.inner.get(py)?.clone();
         Ok(Pending::new(async move { console.write(data).await }, |py, ()| Ok(py.None())))
+    }
+
+    /// Types `text`, and waits until the guest has echoed it, which is taken.
+    fn send_echoed(&self, py: Python<'_>, text: String, seconds: f64) -> PyResult<Pending> {
+        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
+        let echo = async move { console.send_echoed(text, limit).await };
+        Ok(Pending::new(echo, |py, found| Ok(Py::new(py, Match::from(found))?.into_any())))
     }
 
     /// At most the last `size` bytes, read or not.
@@ -190,10 +220,11 @@ pub(crate) struct Found {
 
 #[pymethods]
 impl Found {
-    /// Takes it; `None` if somebody has read the console meanwhile, or it was taken.
+    /// Takes it; `None` if somebody has read the console meanwhile, or it was taken. Raises if it means a failure.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Match>> {
         let found = self.found.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(found.and_then(ratite::Found::take).map(Match::from))
+        let Some(found) = found else { return Ok(None) };
+        found.take().map(|taken| taken.map(Match::from)).map_err(|error| error.raise(py))
     }
 }
 
@@ -201,6 +232,7 @@ impl Found {
 #[pyclass(frozen, eq, hash, module = "ratite")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Match {
+    index: usize,
     before: Vec<u8>,
     matched: Vec<u8>,
     groups: Vec<Option<Vec<u8>>>,
@@ -209,7 +241,8 @@ pub(crate) struct Match {
 
 impl From<ratite::Match> for Match {
     fn from(found: ratite::Match) -> Self {
-        Self { before: found.before, matched: found.matched, groups: found.groups, dropped: found.dropped }
+        let ratite::Match { index, before, matched, groups, dropped, .. } = found;
+        Self { index, before, matched, groups, dropped }
     }
 }
 
@@ -222,8 +255,21 @@ impl Match {
 #[pymethods]
 impl Match {
     #[new]
-    fn new(before: Vec<u8>, matched: Vec<u8>, groups: Vec<Option<Vec<u8>>>, dropped: u64) -> Self {
-        Self { before, matched, groups, dropped }
+    #[pyo3(signature = (before, matched, groups, dropped, index=0))]
+    fn new(
+        before: Vec<u8>,
+        matched: Vec<u8>,
+        groups: Vec<Option<Vec<u8>>>,
+        dropped: u64,
+        index: usize,
+    ) -> Self {
+        Self { index, before, matched, groups, dropped }
+    }
+
+    /// Which of the patterns matched, by its place among them; 0 for a single one.
+    #[getter]
+    fn index(&self) -> usize {
+        self.index
     }
 
     /// What came before the match, since the last read.
@@ -261,7 +307,7 @@ impl Match {
 
     /// For pickle.
     #[expect(clippy::type_complexity, reason = "the arguments of `new`")]
-    fn __getnewargs__(&self) -> (&[u8], &[u8], Vec<Option<&[u8]>>, u64) {
-        (&self.before, &self.matched, self.groups(), self.dropped)
+    fn __getnewargs__(&self) -> (&[u8], &[u8], Vec<Option<&[u8]>>, u64, usize) {
+        (&self.before, &self.matched, self.groups(), self.dropped, self.index)
     }
 }

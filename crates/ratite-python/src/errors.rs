@@ -23,6 +23,7 @@ use ratite::qmp::ListenError;
 use ratite::qmp::Malformed;
 use ratite::qmp::TimedOut;
 
+use crate::console;
 use crate::exit;
 use crate::values::seconds;
 
@@ -297,12 +298,30 @@ impl Raise for qmp::Error {
     }
 }
 
+fn last<'py>(py: Python<'py>, tail: &Tail) -> PyResult<Field<'py>> {
+    field(py, "tail", PyBytes::new(py, &tail.bytes))
+}
+
 impl Raise for ConsoleError {
     fn raise(self, py: Python<'_>) -> PyErr {
         let message = chain(&self);
         match self {
-            Self::TimedOut(error) => error.raise(py),
-            Self::Ended { .. } => raise(py, "ConsoleEnded", message, []),
+            Self::TimedOut { ref what, limit, ref tail } => {
+                let message = format!("no {what} within {} s", seconds(limit));
+                let fields = [field(py, "what", what), field(py, "limit", seconds(limit)), last(py, tail)];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Ended { ref tail, .. } => raise(py, "ConsoleEnded", message, [last(py, tail)]),
+            Self::Failure { ref pattern, found, ref tail, .. } => {
+                let found = field(py, "match", console::Match::from(*found));
+                raise(py, "ConsoleFailure", message, [field(py, "pattern", pattern), found, last(py, tail)])
+            }
+            Self::GuestPanicked { ref event, ref tail, .. } => {
+                let event =
+                    py.import("json").and_then(|json| json.call_method1("loads", (event.to_string(),)));
+                let event = event.and_then(|event| field(py, "event", event));
+                raise(py, "GuestPanicked", message, [event, last(py, tail)])
+            }
             Self::Lagged { dropped } => raise(py, "Lagged", message, [field(py, "dropped", dropped)]),
             _ => raise(py, "ConsoleError", message, []),
         }

@@ -41,6 +41,8 @@ mod _core {
     #[pymodule_export]
     use super::console::Match;
     #[pymodule_export]
+    use super::console::linux_failures;
+    #[pymodule_export]
     use super::exit::Exit;
     #[pymodule_export]
     use super::exit::ProcessExit;

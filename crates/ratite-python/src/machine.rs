@@ -103,6 +103,13 @@ impl Machine {
         Ok(Listener::new(listener))
     }
 
+    /// All consoles with their names, in the order in which they were given.
+    #[getter]
+    fn consoles(&self, py: Python<'_>) -> PyResult<Vec<(String, Console)>> {
+        let consoles = self.inner.get(py)?.consoles();
+        Ok(consoles.map(|(name, console)| (name.to_owned(), Console::new(console.clone()))).collect())
+    }
+
     /// The console, if there is one.
     #[getter]
     fn console(&self, py: Python<'_>) -> PyResult<Option<Console>> {

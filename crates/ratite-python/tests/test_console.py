@@ -51,7 +51,7 @@ def test_a_pattern_is_text_bytes_or_an_expression(machine, pattern, matched):
 
 
 def test_a_pattern_that_is_none_is_refused(machine):
-    for mistake in (None, 5, ["a"]):
+    for mistake in (None, 5, [5]):
         with pytest.raises(TypeError, match="a pattern is a text, bytes, or made by re.compile"):
             machine.console.expect(mistake)
     with pytest.raises(ratite.PatternError):
@@ -136,3 +136,66 @@ def test_a_console_may_be_another_device(fake):
         assert "virtconsole,chardev=console" in machine.command
         machine.cmd("fake-console", text="here")
         assert machine.console.expect("here")
+
+
+def test_of_several_patterns_it_is_told_which_matched(fake):
+    with fake("console-banner=one two three", console=True) as machine:
+        match = machine.console.expect(["three", re.compile("t(w)o"), b"never"], 20)
+        assert (match.index, match.before, match.groups) == (1, b"one ", [b"w"])
+
+
+def test_a_failure_is_raised_with_what_came_before_it(fake):
+    with fake("console-banner=boot BUG: bad login:", console=True) as machine:
+        with pytest.raises(ratite.ConsoleFailure, match="`BUG: ` appeared on the console") as caught:
+            machine.console.expect("login:", 20, failing_on=ratite.LINUX_FAILURES)
+        assert caught.value.pattern == "`BUG: `"
+        assert caught.value.match.before == b"boot "
+        assert caught.value.tail.startswith(b"boot BUG: bad")
+        assert machine.console.expect("login:", 20).before == b"bad "
+
+
+def test_the_guests_panic_is_raised(fake):
+    with fake(console=True) as machine:
+        machine.cmd("fake-events", count=1, name="GUEST_PANICKED", data={"action": "pause"})
+        with pytest.raises(ratite.GuestPanicked, match="the guest panicked") as caught:
+            machine.console.expect("login:", 20)
+        assert caught.value.event["action"] == "pause"
+
+
+def test_a_limit_that_is_over_has_the_last_words(fake):
+    with fake("console-banner=so far", console=True) as machine:
+        machine.console.reader().expect("far", 20)
+        with pytest.raises(ratite.TimedOut) as caught:
+            machine.console.expect("never", 0.1)
+        assert caught.value.tail == b"so far"
+
+
+def test_readers_have_places_of_their_own(fake):
+    with fake("console-banner=one", console=True) as machine:
+        whole = machine.console.reader()
+        assert machine.console.expect("one", 20).before == b""
+        later = machine.console.reader(from_now=True)
+        machine.cmd("fake-console", text=" two")
+        assert whole.expect("two", 20).before == b"one "
+        assert later.expect("two", 20).before == b" "
+
+
+def test_a_machine_has_several_consoles(fake, tmp_path):
+    options = [
+        ratite.ConsoleOptions(),
+        ratite.ConsoleOptions(name="debug", log=tmp_path / "log", timestamps=True),
+        ratite.ConsoleOptions.virtconsole(name="hvc0"),
+        ratite.ConsoleOptions.virtserialport("org.example.0"),
+    ]
+    with fake("console-banner=hello", console=options) as machine:
+        assert list(machine.consoles) == ["console", "debug", "hvc0", "org.example.0"]
+        for console in machine.consoles.values():
+            assert console.expect("hello", 20).before == b""
+        assert "virtserialport,chardev=console-org.example.0,bus=ratite-serial.0,name=org.example.0" in machine.command_line
+    assert re.fullmatch(rb"\[ +\d+\.\d{6}\] hello", (tmp_path / "log").read_bytes())
+
+
+def test_what_is_typed_is_not_taken_for_an_answer(fake):
+    with fake("console-echo", console=True) as machine:
+        with pytest.raises(ratite.TimedOut, match="the echo of `x`"):
+            machine.console.send_echoed("x", 0.1)

@@ -4,15 +4,19 @@
 //! message ends where its outermost brace closes, whatever stands between. The scanner keeps its place across reads
 //! and looks at every byte once; a growing message costs linear time.
 
+mod encode;
+
 use std::ops::Range;
 
+use memchr::memchr;
 use memchr::memchr2;
+use memchr::memchr3;
 
-use crate::command::Command;
 use crate::json::DEFAULT_DEPTH;
-use crate::json::to_wire;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
+pub(crate) use encode::encode;
+pub(crate) use encode::encode_for_agent;
 
 /// How much of a peer's output is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +49,21 @@ pub struct Decoder {
     state: State,
     depth: usize,
     limit: usize,
+    /// Whether [`SENTINEL`] ends whatever had begun.
+    delimited: bool,
+    /// Whether a sentinel has come since the last message.
+    sentinel: bool,
+    /// Whether one had come before the message that was handed out last.
+    after_sentinel: bool,
 }
+
+/// The byte by which a guest agent says "here a message begins, forget what came before". No UTF-8 holds it.
+pub(crate) const SENTINEL: u8 = 0xff;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Whatever comes before the next sentinel is of no interest.
+    Skipping,
     Between,
     Structure,
     String,
@@ -73,7 +88,31 @@ impl Decoder {
             state: State::Between,
             depth: 0,
             limit: limits.message,
+            delimited: false,
+            sentinel: false,
+            after_sentinel: false,
         }
+    }
+
+    /// A decoder for what a guest agent says: a [`SENTINEL`] ends whatever had begun.
+    pub(crate) fn delimited(limits: Limits) -> Self {
+        Self { delimited: true, ..Self::new(limits) }
+    }
+
+    /// Drops what is there and what comes, up to the next sentinel; also after an error.
+    pub(crate) fn skip_to_sentinel(&mut self) {
+        self.scanned = self.start;
+        self.state = State::Skipping;
+    }
+
+    /// Whether there is more than blanks that no message was made of yet.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.buffer[self.start..self.end].trim_ascii().is_empty()
+    }
+
+    /// Whether a sentinel stood before the message that [`Decoder::next`] yielded last.
+    pub(crate) fn was_after_sentinel(&self) -> bool {
+        self.after_sentinel
     }
 
     /// Room for the next read: at least one byte, usually 16 KiB or more.
@@ -122,6 +161,7 @@ impl Decoder {
             return Ok(None);
         };
         self.start = message.end;
+        self.after_sentinel = std::mem::take(&mut self.sentinel);
         let bytes = &self.buffer[message];
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
@@ -155,6 +195,17 @@ impl Decoder {
         while self.scanned < self.end {
             let byte = self.buffer[self.scanned];
             match (self.state, byte) {
+                (_, SENTINEL) if self.delimited => {
+                    self.start = self.scanned + 1;
+                    self.state = State::Between;
+                    self.sentinel = true;
+                }
+                (State::Skipping, _) => {
+                    let rest = &self.buffer[self.scanned..self.end];
+                    self.scanned += memchr(SENTINEL, rest).unwrap_or(rest.len());
+                    self.start = self.scanned;
+                    continue;
+                }
                 (State::Between, b' ' | b'\t' | b'\r' | b'\n') => self.start = self.scanned + 1,
                 (State::Between, b'{') => {
                     self.start = self.scanned;
@@ -175,9 +226,13 @@ impl Decoder {
                     }
                 }
                 (State::Structure, _) => {}
-                (State::String, _) => match memchr2(b'"', b'\\', &self.buffer[self.scanned..self.end]) {
+                (State::String, _) => match self.end_of_plain_text() {
                     None => {
                         self.scanned = self.end;
+                        continue;
+                    }
+                    Some(ahead) if self.buffer[self.scanned + ahead] == SENTINEL && self.delimited => {
+                        self.scanned += ahead;
                         continue;
                     }
                     Some(ahead) => {
@@ -192,6 +247,12 @@ impl Decoder {
         }
         self.checked(self.start..self.end)?;
         Ok(None)
+    }
+
+    /// Where, from the scanner's place, a string has something else than plain text.
+    fn end_of_plain_text(&self) -> Option<usize> {
+        let rest = &self.buffer[self.scanned..self.end];
+        if self.delimited { memchr3(b'"', b'\\', SENTINEL, rest) } else { memchr2(b'"', b'\\', rest) }
     }
 
     fn checked(&self, message: Range<usize>) -> Result<Range<usize>, Malformed> {
@@ -238,23 +299,10 @@ impl Decoder {
     }
 }
 
-/// The message that sends `command` under `id`.
-///
-/// Compact, without blanks or line end: QEMU reads its monitor byte by byte, and every byte costs it microseconds.
-pub(crate) fn encode(command: &Command, id: u64) -> String {
-    let verb = if command.oob { "exec-oob" } else { "execute" };
-    let name = to_wire(&command.name).expect("a string serialises");
-    match &command.arguments {
-        Some(arguments) => format!(r#"{{"{verb}":{name},"arguments":{arguments},"id":{id}}}"#),
-        None => format!(r#"{{"{verb}":{name},"id":{id}}}"#),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::Value;
     use serde_json::json;
 
     fn all(decoder: &mut Decoder) -> Vec<String> {
@@ -336,19 +384,60 @@ mod tests {
         assert_eq!(all(&mut decoder), ["{}"]);
     }
 
+    fn agents_words(pieces: &[&[u8]]) -> Vec<(String, bool)> {
+        let mut decoder = Decoder::delimited(Limits::default());
+        decoder.skip_to_sentinel();
+        let mut words = Vec::new();
+        for piece in pieces {
+            decoder.feed(piece);
+            while let Some(text) = decoder.next().unwrap().map(str::to_owned) {
+                words.push((text, decoder.was_after_sentinel()));
+            }
+        }
+        words
+    }
+
     #[test]
-    fn what_is_sent_is_compact_ascii_without_a_line_end() {
-        let command = Command::new("x").arguments(json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX})).unwrap();
+    fn what_comes_before_a_sentinel_is_skipped() {
+        let words =
+            agents_words(&[b"no {\"return\": \"half a mess", b"age", b"\n\xff", b"{\"a\":1}\n{\"b\":2}"]);
 
-        let text = encode(&command, 7);
+        assert_eq!(words, [("{\"a\":1}".into(), true), ("{\"b\":2}".into(), false)]);
+    }
 
-        assert!(text.is_ascii() && !text.contains([' ', '\n']), "{text}");
-        assert!(
-            text.starts_with(r#"{"execute":"x","arguments":{"#) && text.ends_with(r#"},"id":7}"#),
-            "{text}"
-        );
-        let sent: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(sent["arguments"], json!({"ä": "€😀\u{7}\"\\", "n": u64::MAX}));
+    #[test]
+    fn a_sentinel_ends_what_had_begun_wherever_it_stands() {
+        for begun in ["", "{", "{\"a", "{\"a\":\"\\", "{\"a\":[[{\"b\":1"] {
+            let stream = [b"\xff\xff", begun.as_bytes(), b"\xff \n{\"c\":3}"].concat();
+
+            assert_eq!(agents_words(&[&stream]), [("{\"c\":3}".into(), true)], "{begun}");
+        }
+    }
+
+    #[test]
+    fn garbage_after_a_sentinel_is_an_error_that_skipping_mends() {
+        let mut decoder = Decoder::delimited(Limits::default());
+        decoder.feed(b"\xffwhat\xff{\"c\":3}");
+        assert!(decoder.next().is_err());
+
+        decoder.skip_to_sentinel();
+
+        assert_eq!(all(&mut decoder), ["{\"c\":3}"]);
+    }
+
+    #[test]
+    fn what_is_skipped_takes_no_room() {
+        let mut decoder = Decoder::delimited(Limits { message: 100, ..Limits::default() });
+        decoder.skip_to_sentinel();
+        for _ in 0..1000 {
+            decoder.feed(&[b'x'; 10_000]);
+            assert_eq!(decoder.next(), Ok(None));
+        }
+
+        decoder.feed(b"\xff{}");
+
+        assert_eq!(all(&mut decoder), ["{}"]);
+        assert!(decoder.buffer.len() <= KEPT_CAPACITY);
     }
 
     proptest! {

@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod agent;
 mod client;
 mod codec;
 mod command;
@@ -60,6 +61,20 @@ mod wire;
 
 pub use address::Address;
 pub use address::BadAddress;
+pub use agent::Agent;
+pub use agent::AgentCommand;
+pub use agent::AgentError;
+pub use agent::AgentInfo;
+pub use agent::FsState;
+pub use agent::GuestAddress;
+pub use agent::GuestExit;
+pub use agent::GuestFile;
+pub use agent::GuestInterface;
+pub use agent::GuestOutput;
+pub use agent::GuestProgram;
+pub use agent::ShutdownMode;
+pub use agent::SuspendMode;
+pub use agent::Trimmed;
 pub use client::Client;
 pub use codec::Decoder;
 pub use codec::Limits;

@@ -134,6 +134,12 @@ impl Listener {
         self.wait(limit, || filter.describe(), look).await
     }
 
+    /// The oldest event that is there, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<Event> {
+        self.0.lock().events.front().map(|(_, event)| event.clone())
+    }
+
     /// Waits until an event was dropped that no read has told of, and says how many there are; takes nothing.
     pub(crate) async fn lag(&self) -> u64 {
         let lagged = self.wait(Duration::MAX, String::new, |_| {

@@ -55,8 +55,8 @@ fn what_was_found_is_taken_only_by_its_taker() {
             (console.find("one", AT_ONCE).await.unwrap(), console.find("two", AT_ONCE).await.unwrap());
         drop(console.find("three", AT_ONCE).await.unwrap());
 
-        assert_eq!(second.take().unwrap().before_text(), "one ");
-        assert_eq!(first.take(), None);
+        assert_eq!(second.take().unwrap().unwrap().before_text(), "one ");
+        assert_eq!(first.take().unwrap(), None);
         assert_eq!(console.take().unwrap(), b" three");
         assert_says(&console.ready(Duration::ZERO).await.unwrap_err(), &["no output on the console"]);
         machine.shutdown(PATIENCE).await.unwrap();
@@ -182,10 +182,10 @@ fn what_does_not_come_ends_at_the_limit_and_takes_nothing() {
 
         let error = console(&machine).expect("login:", limit).await.unwrap_err();
 
-        assert!(matches!(error, ConsoleError::TimedOut(_)), "{error:?}");
+        assert!(matches!(error, ConsoleError::TimedOut { .. }), "{error:?}");
         assert_says(&error, &["`login:` on the console within 100ms"]);
         assert_eq!(console(&machine).read(AT_ONCE).await.unwrap(), b"still here");
-        assert!(matches!(console(&machine).read(limit).await, Err(ConsoleError::TimedOut(_))));
+        assert!(matches!(console(&machine).read(limit).await, Err(ConsoleError::TimedOut { .. })));
     });
 }
 
@@ -318,7 +318,7 @@ fn a_guest_that_never_reads_ends_a_write_at_its_limit() {
 
         assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
         for error in [large, next] {
-            assert!(matches!(error, ConsoleError::TimedOut(_)), "{error:?}");
+            assert!(matches!(error, ConsoleError::TimedOut { .. }), "{error:?}");
             assert_says(&error, &["no room for a write to the console within 200ms"]);
         }
         machine.kill().await.unwrap();

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use ratite::guest::BOOT_SECTOR;
 use ratite::guest::SPEED_FIRMWARE;
+use ratite_tests::screen_guest::BOOT_SECTOR as SCREEN_GUEST;
 
 #[test]
 #[cfg_attr(
@@ -12,7 +13,7 @@ use ratite::guest::SPEED_FIRMWARE;
     ignore = "the assembler of this machine does not know the guest's instructions"
 )]
 fn the_boot_sector_is_what_its_source_assembles_to() {
-    check("boot", ["--32", "elf_i386", "0x7c00"], BOOT_SECTOR);
+    check("../ratite/guest/boot", ["--32", "elf_i386", "0x7c00"], BOOT_SECTOR);
 }
 
 #[test]
@@ -21,12 +22,21 @@ fn the_boot_sector_is_what_its_source_assembles_to() {
     ignore = "the assembler of this machine does not know the guest's instructions"
 )]
 fn the_speed_firmware_is_what_its_source_assembles_to() {
-    check("speed", ["--64", "elf_x86_64", "0x8000"], SPEED_FIRMWARE);
+    check("../ratite/guest/speed", ["--64", "elf_x86_64", "0x8000"], SPEED_FIRMWARE);
+}
+
+#[test]
+#[cfg_attr(
+    not(any(target_arch = "x86", target_arch = "x86_64")),
+    ignore = "the assembler of this machine does not know the guest's instructions"
+)]
+fn the_screen_guest_is_what_its_source_assembles_to() {
+    check("guest/screen", ["--32", "elf_i386", "0x7c00"], SCREEN_GUEST);
 }
 
 #[track_caller]
 fn check(name: &str, [width, format, address]: [&str; 3], embedded: &[u8]) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ratite/guest").join(format!("{name}.s"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{name}.s"));
     let folder = tempfile::tempdir().expect("a folder of our own");
     let object = folder.path().join("guest.o");
     let binary = folder.path().join("guest.bin");
@@ -40,7 +50,7 @@ fn check(name: &str, [width, format, address]: [&str; 3], embedded: &[u8]) {
     let assembled = std::fs::read(&binary).expect("the linker has made it");
     assert!(
         assembled == embedded,
-        "guest/{name}.bin is not what guest/{name}.s assembles to: assemble it as guest/README.md says"
+        "{name}.bin is not what {name}.s assembles to: assemble it as is written there, or in README.md"
     );
 }
 

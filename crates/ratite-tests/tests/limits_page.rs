@@ -11,7 +11,8 @@ use std::path::PathBuf;
 fn the_page_names_every_call_that_waits_and_no_other() {
     let page = read("docs/guide/limits.md");
     let named: BTreeSet<&str> = page.lines().flat_map(calls_of_row).collect();
-    let sources = ["crates/ratite/src", "crates/ratite-qmp/src"].map(|folder| functions(Path::new(folder)));
+    let folders = ["crates/ratite/src", "crates/ratite-qmp/src", "crates/ratite-qmp/src/agent"];
+    let sources = folders.map(|folder| functions(Path::new(folder)));
     let functions: Vec<Function> = sources.into_iter().flatten().collect();
     let twins: BTreeSet<String> = blocking_waits();
 
@@ -40,9 +41,11 @@ fn every_call_of_the_page_is_tried_with_and_without_async() {
 
     let waits = read("crates/ratite-tests/src/waits.rs");
     let (with, without) = waits.split_once("pub fn every_blocking_wait").unwrap();
-    let accelerators = read("crates/ratite-tests/tests/accelerators.rs");
-    let with = read("crates/ratite-tests/tests/limits.rs") + &accelerators + with;
-    let without = read("crates/ratite-tests/tests/limits_blocking.rs") + &accelerators + without;
+    // These try both.
+    let both = read("crates/ratite-tests/tests/accelerators.rs")
+        + &read("crates/ratite-tests/tests/limits_agent.rs");
+    let with = read("crates/ratite-tests/tests/limits.rs") + &both + with;
+    let without = read("crates/ratite-tests/tests/limits_blocking.rs") + &both + without;
     let twins = blocking_waits();
 
     let untried: Vec<_> = named.iter().filter(|call| !is_called(call, &with)).collect();
@@ -66,11 +69,15 @@ fn calls_of_row(line: &str) -> Vec<&str> {
     }
 }
 
-/// The public functions in the files of a folder, not in those of its folders.
+/// The public functions in the files of a folder and its folders, but for the blocking twins.
 fn functions(folder: &Path) -> Vec<Function> {
-    let files = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
-    let texts = files.filter(|file| file.is_file()).map(|file| fs::read_to_string(file).unwrap());
-    texts.flat_map(|text| functions_of(&text)).collect()
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|entry| !entry.ends_with("blocking"));
+    let found = entries.map(|entry| match entry.is_dir() {
+        true => functions(&entry),
+        false => functions_of(&fs::read_to_string(entry).unwrap()),
+    });
+    found.flatten().collect()
 }
 
 fn functions_of(text: &str) -> Vec<Function> {

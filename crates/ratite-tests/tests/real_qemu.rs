@@ -239,12 +239,11 @@ fn a_guest_greets_obeys_and_powers_off() {
         assert_eq!(answer.groups, [Some(b"42".to_vec())]);
         assert_eq!((exit.asked, exit.shutdown_reason.as_deref()), (Asked::Guest, Some("guest-shutdown")));
         assert!(exit.success());
-        assert_eq!(console.expect("never", PATIENCE).await.unwrap_err().to_string(), ended_while("never"));
+        assert_eq!(
+            console.expect("never", PATIENCE).await.unwrap_err().to_string(),
+            "the console ended while waiting for `never`: QEMU exited with status 0"
+        );
     });
-}
-
-fn ended_while(what: &str) -> String {
-    ConsoleError::Ended { what: format!("`{what}`") }.to_string()
 }
 
 #[test]
@@ -311,7 +310,7 @@ fn a_guest_that_hangs_is_still_ended() {
         let limit = Duration::from_millis(200);
         let silent = machine.console().unwrap().expect("\n> ", limit).await;
 
-        assert!(matches!(silent, Err(ConsoleError::TimedOut(_))));
+        assert!(matches!(silent, Err(ConsoleError::TimedOut { .. })));
         assert!(machine.shutdown(PATIENCE).await.unwrap().success());
     });
 }
@@ -325,7 +324,7 @@ fn a_guest_that_never_reads_ends_a_write_at_its_limit() {
 
         let error = machine.console().unwrap().write(vec![b'x'; 4 << 20]).await.unwrap_err();
 
-        assert!(matches!(error, ConsoleError::TimedOut(_)), "{error:?}");
+        assert!(matches!(error, ConsoleError::TimedOut { .. }), "{error:?}");
         assert!(machine.shutdown(PATIENCE).await.unwrap().success());
     });
 }

@@ -24,6 +24,7 @@ pub(crate) struct Channels {
     pub(crate) monitor: MonitorChannel,
     /// Those of the consoles, in their order.
     pub(crate) consoles: Vec<UnixStream>,
+    pub(crate) agent: Option<UnixStream>,
     pub(crate) qtest: Option<UnixStream>,
     /// The files of the sockets that the child serves; they go with the machine.
     pub(crate) files: Vec<SocketFile>,
@@ -81,6 +82,13 @@ impl Channels {
             ends.consoles.push(number);
             consoles.push(ours);
         }
+        let agent = if config.agent.is_some() {
+            let (ours, number) = pair()?;
+            ends.agent = Some(number);
+            Some(ours)
+        } else {
+            None
+        };
         let qtest = if config.qtest {
             let (ours, number) = pair()?;
             ends.qtest = Some(number);
@@ -106,7 +114,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self { monitor, consoles, qtest, files, ends, theirs })
+        Ok(Self { monitor, consoles, agent, qtest, files, ends, theirs })
     }
 }
 

@@ -23,6 +23,12 @@ pub enum ConfigError {
         /// Why.
         reason: &'static str,
     },
+    /// The machine is to be reachable by a name that it has not, or that is none for that.
+    #[error("the machine cannot be reachable by its name: {reason}")]
+    Unreachable {
+        /// Why.
+        reason: &'static str,
+    },
     /// An argument, a path or a variable holds a NUL, which no argument of a process can.
     #[error("{what} {value:?} holds a NUL byte")]
     Nul {
@@ -93,6 +99,11 @@ impl MachineConfig {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
+        if self.reachable
+            && let Err(reason) = self.name.as_deref().ok_or("it has none").and_then(check_reachable)
+        {
+            return Err(ConfigError::Unreachable { reason });
+        }
         for (what, value) in self.what_must_be_said() {
             if value.is_empty() {
                 return Err(ConfigError::Empty { what });
@@ -117,6 +128,11 @@ impl MachineConfig {
         self.check_fd_numbers()
     }
 
+    /// The name by which it is to be reachable, which was checked.
+    pub(crate) fn reachable_name(&self) -> Option<&str> {
+        self.name.as_deref()?.to_str().filter(|_| self.reachable)
+    }
+
     fn what_must_be_said(&self) -> impl Iterator<Item = (&'static str, &OsStr)> {
         let first = self.wrapper.first().map(|program| ("the wrapper", program.as_os_str()));
         [("the binary", self.binary.as_os_str()), ("the base folder", self.base_folder.as_os_str())]
@@ -133,12 +149,14 @@ impl MachineConfig {
             Device::Other(device) => [Some(device), None],
             Device::Virtio { port, bus } => [port.as_ref(), bus.as_ref()],
         });
+        let agents_bus = self.agent.iter().filter_map(|agent| agent.bus.as_ref());
         let texts = self.fds.iter().flat_map(|fd| match &fd.place {
             Place::Set { opaque, options, .. } => [opaque.as_ref(), options.as_ref()],
             Place::Number(_) => [None, None],
         });
         let arguments = arguments
             .chain(devices.flatten())
+            .chain(agents_bus)
             .chain(texts.flatten())
             .map(|arg| ("the argument", arg.as_os_str()));
         let variables = self.environment.iter().flat_map(|(name, value)| {
@@ -190,6 +208,21 @@ impl MachineConfig {
             return Err(ConfigError::FdNumber { number, reason });
         }
         Ok(())
+    }
+}
+
+/// Whether a machine can be reachable by this name: one that stands in a path and on a command line without quotes, and is
+/// no option, no hidden file and no address.
+pub(crate) fn check_reachable(name: &OsStr) -> Result<(), &'static str> {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let bytes = name.as_encoded_bytes();
+    match bytes.first() {
+        None => Err("it is empty"),
+        Some(b'.' | b'-') => Err("it begins with a `.` or a `-`"),
+        Some(_) if !bytes.iter().all(is_allowed) => {
+            Err("it holds something other than ASCII letters, digits, `.`, `_` and `-`")
+        }
+        Some(_) => Ok(()),
     }
 }
 

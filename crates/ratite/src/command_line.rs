@@ -2,6 +2,8 @@
 //!
 //! The order is fixed and part of the interface: wrapper, binary, ratite's own arguments, the user's arguments last.
 
+mod consoles;
+
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -10,13 +12,13 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 
-use crate::config::ConsoleConfig;
-use crate::config::Device;
 use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Place;
 use crate::masking::MASK;
 use crate::masking::masked;
+use consoles::push_agent;
+use consoles::push_consoles;
 
 /// The words that start a machine. Displays as one line that a shell understands, with secrets masked (`data=***` of a
 /// `secret` object, `password=***`); [`CommandLine::words`] has them as they are.
@@ -79,6 +81,7 @@ pub(crate) struct ChildEnds {
     pub(crate) monitor: Option<MonitorEnd>,
     /// Those of the consoles, in their order.
     pub(crate) consoles: Vec<RawFd>,
+    pub(crate) agent: Option<RawFd>,
     pub(crate) qtest: Option<RawFd>,
     /// The listening sockets of the extra monitors that have one, in their order.
     pub(crate) extra_monitors: Vec<RawFd>,
@@ -118,7 +121,10 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     if let Some(machine_type) = &config.machine_type {
         words.extend(["-machine".into(), doubled(machine_type)]);
     }
-    push_consoles(&mut words, &config.consoles, &ends.consoles);
+    push_consoles(&mut words, config, &ends.consoles);
+    if let (Some(agent), Some(fd)) = (&config.agent, ends.agent) {
+        push_agent(&mut words, agent, fd);
+    }
     push_accelerators(&mut words, config);
     push_extra_monitors(&mut words, &config.extra_monitors, &ends.extra_monitors);
     for (passed, number) in config.fds.iter().zip(&ends.passed) {
@@ -136,77 +142,6 @@ pub(crate) fn render(config: &MachineConfig, ends: &ChildEnds) -> CommandLine {
     }
     words.extend(config.args.iter().cloned());
     CommandLine(words)
-}
-
-fn push_consoles(words: &mut Vec<OsString>, consoles: &[ConsoleConfig], fds: &[RawFd]) {
-    let ports = serial_ports(consoles);
-    // QEMU counts `-serial` options; only their order says which port is meant.
-    for port in ports {
-        match port {
-            None => words.extend(["-serial", "null"].map(OsString::from)),
-            Some(console) => {
-                push_console_chardev(words, &consoles[console], fds[console]);
-                words
-                    .extend(["-serial".into(), format!("chardev:{}", chardev_id(&consoles[console])).into()]);
-            }
-        }
-    }
-    if consoles.iter().any(|console| matches!(console.device, Device::Virtio { bus: None, .. })) {
-        words.extend(["-device", "virtio-serial,id=ratite-serial"].map(OsString::from));
-    }
-    for (console, fd) in consoles.iter().zip(fds) {
-        let mut device = match &console.device {
-            Device::Serial => continue,
-            Device::Other(device) => doubled(device),
-            Device::Virtio { port: None, .. } => option("virtconsole"),
-            Device::Virtio { .. } => option("virtserialport"),
-        };
-        push_console_chardev(words, console, *fd);
-        device.push(format!(",chardev={}", chardev_id(console)));
-        if let Device::Virtio { port, bus } = &console.device {
-            push_value(&mut device, "bus", bus.as_deref().unwrap_or(OsStr::new("ratite-serial.0")));
-            if let Some(port) = port {
-                push_value(&mut device, "name", port);
-            }
-        }
-        words.extend(["-device".into(), device]);
-    }
-}
-
-/// Which console each serial port has, as places in `consoles`.
-fn serial_ports(consoles: &[ConsoleConfig]) -> Vec<Option<usize>> {
-    let mut ports: Vec<Option<usize>> = Vec::new();
-    let reach = |ports: &mut Vec<_>, count: usize| ports.resize(ports.len().max(count), None);
-    for (place, console) in consoles.iter().enumerate() {
-        let Some(index) = console.index.map(|index| index as usize) else { continue };
-        match console.device {
-            Device::Serial => {
-                reach(&mut ports, index + 1);
-                ports[index] = Some(place);
-            }
-            _ => reach(&mut ports, index),
-        }
-    }
-    for (place, console) in consoles.iter().enumerate() {
-        if console.device == Device::Serial && console.index.is_none() {
-            match ports.iter_mut().find(|port| port.is_none()) {
-                Some(free) => *free = Some(place),
-                None => ports.push(Some(place)),
-            }
-        }
-    }
-    ports
-}
-
-fn push_console_chardev(words: &mut Vec<OsString>, console: &ConsoleConfig, fd: RawFd) {
-    words.extend(["-chardev".into(), format!("socket,id={},fd={fd}", chardev_id(console)).into()]);
-}
-
-fn chardev_id(console: &ConsoleConfig) -> String {
-    match console.name.as_str() {
-        ConsoleConfig::NAME => ConsoleConfig::NAME.into(),
-        name => format!("console-{name}"),
-    }
 }
 
 fn push_accelerators(words: &mut Vec<OsString>, config: &MachineConfig) {
@@ -275,6 +210,7 @@ fn doubled(value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ConsoleConfig;
     use crate::config::PassedFd;
 
     fn null() -> std::fs::File {
@@ -304,48 +240,6 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_many_consoles() {
-        let config = MachineConfig::new("qemu")
-            .with_screen()
-            .console(ConsoleConfig::serial())
-            .console(ConsoleConfig::serial().name("debug").index(2))
-            .console(ConsoleConfig::device("isa-debugcon,iobase=0x402").name("firmware"))
-            .console(ConsoleConfig::virtconsole().name("hvc0"))
-            .console(ConsoleConfig::virtserialport("org.example.0"))
-            .console(ConsoleConfig::virtconsole().name("other").bus("my.0"))
-            .console(ConsoleConfig::serial().name("second"));
-        let ends = ChildEnds { consoles: (3..10).collect(), ..ChildEnds::default() };
-
-        check(
-            &config,
-            &ends,
-            "qemu -chardev 'socket,id=console,fd=3' -serial chardev:console \
-             -chardev 'socket,id=console-second,fd=9' -serial chardev:console-second \
-             -chardev 'socket,id=console-debug,fd=4' -serial chardev:console-debug \
-             -device 'virtio-serial,id=ratite-serial' \
-             -chardev 'socket,id=console-firmware,fd=5' \
-             -device 'isa-debugcon,,iobase=0x402,chardev=console-firmware' \
-             -chardev 'socket,id=console-hvc0,fd=6' \
-             -device 'virtconsole,chardev=console-hvc0,bus=ratite-serial.0' \
-             -chardev 'socket,id=console-org.example.0,fd=7' \
-             -device 'virtserialport,chardev=console-org.example.0,bus=ratite-serial.0,name=org.example.0' \
-             -chardev 'socket,id=console-other,fd=8' -device 'virtconsole,chardev=console-other,bus=my.0'",
-        );
-    }
-
-    #[test]
-    fn ports_that_no_console_has_are_null() {
-        let config = MachineConfig::new("qemu").with_screen().console(ConsoleConfig::serial().index(2));
-        let ends = ChildEnds { consoles: vec![3], ..ChildEnds::default() };
-
-        check(
-            &config,
-            &ends,
-            "qemu -serial null -serial null -chardev 'socket,id=console,fd=3' -serial chardev:console",
-        );
-    }
-
-    #[test]
     fn a_machine_with_everything() {
         let config = MachineConfig::new("qemu")
             .wrapper(["env", "X=1"])
@@ -361,6 +255,7 @@ mod tests {
         let ends = ChildEnds {
             monitor: Some(MonitorEnd::Tcp("::1".into(), 4444)),
             consoles: vec![4],
+            agent: None,
             qtest: Some(5),
             extra_monitors: vec![7],
             exit_with_parent: true,

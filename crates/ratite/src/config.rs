@@ -37,6 +37,7 @@ pub struct MachineConfig {
     pub(crate) args: Vec<OsString>,
     pub(crate) wrapper: Vec<OsString>,
     pub(crate) name: Option<OsString>,
+    pub(crate) reachable: bool,
     pub(crate) base_folder: PathBuf,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) keep_folder: bool,
@@ -49,6 +50,7 @@ pub struct MachineConfig {
     pub(crate) extra_monitors: Vec<ExtraMonitor>,
     pub(crate) fds: Vec<PassedFd>,
     pub(crate) consoles: Vec<ConsoleConfig>,
+    pub(crate) agent: Option<AgentChannel>,
     pub(crate) qtest: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) own_process_group: bool,
@@ -64,6 +66,7 @@ impl MachineConfig {
             args: Vec::new(),
             wrapper: Vec::new(),
             name: None,
+            reachable: false,
             base_folder: PathBuf::from("/var/tmp"),
             log_folder: None,
             keep_folder: false,
@@ -76,6 +79,7 @@ impl MachineConfig {
             extra_monitors: Vec::new(),
             fds: Vec::new(),
             consoles: Vec::new(),
+            agent: None,
             qtest: false,
             timeouts: Timeouts::default(),
             own_process_group: true,
@@ -108,6 +112,16 @@ impl MachineConfig {
     /// The machine's name, which names its log file; by default one that no other machine has.
     pub fn name(mut self, name: impl Into<OsString>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Makes the machine reachable by its name for other processes of the same user, over sockets in a folder of mode 0700
+    /// below `XDG_RUNTIME_DIR`: see [`crate::reach`]. Off by default.
+    ///
+    /// A name of letters, digits, `.`, `_` and `-` has to be given by [`MachineConfig::name`], and no machine that runs may
+    /// have it. Whoever reaches the machine can do all that its owner can.
+    pub fn reachable(mut self) -> Self {
+        self.reachable = true;
         self
     }
 
@@ -217,6 +231,19 @@ impl MachineConfig {
         self
     }
 
+    /// Gives the guest's agent (`qemu-guest-agent`) its channel, `org.qemu.guest_agent.0`, and the machine
+    /// [`crate::Machine::agent`]. It is on the same bus as [`ConsoleConfig::virtconsole`].
+    pub fn agent(mut self) -> Self {
+        self.agent = Some(AgentChannel { bus: None });
+        self
+    }
+
+    /// The same on a virtio-serial bus of yours, such as `vser0.0`; for machines whose virtio devices do not sit on PCI.
+    pub fn agent_on(mut self, bus: impl Into<OsString>) -> Self {
+        self.agent = Some(AgentChannel { bus: Some(bus.into()) });
+        self
+    }
+
     /// Runs the machine under qtest: with `-accel qtest`, unless [`MachineConfig::accelerator`] names others (some
     /// distributions build QEMU without the qtest accelerator; `tcg` serves too).
     #[doc(alias = "QEMUQtestMachine")]
@@ -284,6 +311,13 @@ impl MachineConfig {
         self.transcript = Some(transcript);
         self
     }
+}
+
+/// The channel of the guest's agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentChannel {
+    /// The virtio-serial bus; ratite's own if none is named.
+    pub(crate) bus: Option<OsString>,
 }
 
 /// Where QEMU runs.

@@ -6,17 +6,20 @@
 //!
 //! The pump runs on the background runtime and ends with the stream.
 
+mod error;
+mod expect;
 mod pump;
 mod stamps;
 
+use std::fmt::Display;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::time::Duration;
-use std::time::Instant;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
@@ -28,17 +31,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::ConsoleConfig;
+use crate::exit::ProcessExit;
 use crate::exit::Tail;
-use crate::history::Candidate;
+use crate::fate::Fate;
 use crate::history::History;
-use crate::history::Match;
 use crate::history::Place;
-use crate::history::Searched;
-use crate::pattern::Located;
-use crate::pattern::Pattern;
-use crate::pattern::SearchError;
-use crate::runtime::aside;
 use crate::runtime::background;
+pub use error::ConsoleError;
+pub use expect::Found;
 use pump::EndOnDrop;
 use pump::LogFile;
 use pump::Takeover;
@@ -65,6 +65,8 @@ pub struct Console {
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    /// Of a console that belongs to a machine, once that runs.
+    fate: OnceLock<Arc<Fate>>,
 }
 
 #[derive(Debug)]
@@ -75,37 +77,8 @@ struct State {
     log_fault: Option<String>,
 }
 
-/// Why a console yields nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConsoleError {
-    /// It did not come in time.
-    #[error(transparent)]
-    TimedOut(#[from] TimedOut),
-    /// The console's stream ended before it came.
-    #[error("the console ended while waiting for {what}")]
-    Ended {
-        /// What was waited for.
-        what: String,
-    },
-    /// Readers were too slow: the oldest unread bytes are gone. The next read goes on behind them.
-    #[error("{dropped} bytes of the console were dropped because nobody read them")]
-    Lagged {
-        /// How many bytes.
-        dropped: u64,
-    },
-    /// Writing failed.
-    #[error("could not write to the console")]
-    Write(#[source] io::Error),
-    /// The pattern cannot be searched.
-    #[error("could not search the console for {pattern}")]
-    Search {
-        /// The pattern.
-        pattern: String,
-        /// Why not.
-        source: SearchError,
-    },
-}
+/// How much of the console an error carries.
+const LAST_WORDS: usize = 2 << 10;
 
 /// How many writes may wait behind one another.
 const WRITES: usize = 16;
@@ -151,7 +124,8 @@ impl Console {
         let history = History::new(config.history);
         let place = Arc::new(Mutex::new(history.beginning()));
         let state = State { history, ended: false, log, log_fault: None };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), fate: OnceLock::new() });
         let (writes, write_inbox) = mpsc::channel(WRITES);
         let (takeovers, takeover_inbox) = mpsc::channel(1);
         let end = EndOnDrop(shared.clone());
@@ -172,6 +146,12 @@ impl Console {
         let (mut console, guard) = Self::pump(stream, config, write_limit, &background()?)?;
         console.guard = Some(Arc::new(guard));
         Ok(console)
+    }
+
+    /// Lets waits end with what happens to the machine.
+    pub(crate) fn belong_to(&self, fate: &Arc<Fate>) {
+        // It belongs to one machine for good.
+        let _first = self.shared.fate.set(fate.clone());
     }
 
     /// The same console, read from a place of its own: it begins with the oldest byte that is still recorded, and what it
@@ -204,7 +184,7 @@ impl Console {
     /// [`ConsoleError::Ended`] when the stream has ended, or was handed over before.
     #[doc(alias = "console_socket")]
     pub async fn take_stream(&self) -> Result<(StdUnixStream, Vec<u8>), ConsoleError> {
-        let ended = || ConsoleError::Ended { what: "its stream".into() };
+        let ended = || self.has_ended_while("its stream", None);
         let (takeover, stream) = oneshot::channel();
         self.takeovers.send(takeover).await.map_err(|_| ended())?;
         let stream = stream.await.map_err(|_| ended())?.map_err(ConsoleError::Write)?;
@@ -229,7 +209,7 @@ impl Console {
             nothing if nothing.is_empty() && !state.ended && bytes > 0 => Ok(Look::Later),
             taken => Ok(Look::Found(taken)),
         });
-        within(limit, "output on the console", output).await?
+        self.within(limit, "output on the console", output).await
     }
 
     /// Waits until a read would yield something or the stream has ended, at most for `limit`, and takes nothing.
@@ -240,7 +220,7 @@ impl Console {
         let there = |state: &State, place: Place| state.ended || state.history.has_unread(place);
         let output =
             self.look(|state, place| Ok(if there(state, *place) { Look::Found(()) } else { Look::Later }));
-        within(limit, "output on the console", output).await?
+        self.within(limit, "output on the console", output).await
     }
 
     /// Takes what has arrived and was not read yet; empty if there is nothing.
@@ -251,58 +231,6 @@ impl Console {
         self.with_place(|state, place| state.take_at_most(place, usize::MAX))
     }
 
-    /// Waits until `pattern` appears, and takes everything up to its end. What follows stays for the next reader.
-    ///
-    /// Looks first at what has arrived and was not read yet. Takes a literal (`"login:"`) or a [`Pattern`]. Cancelling
-    /// loses no byte. If bytes were dropped unread, the search goes on in what is left, and [`Match::dropped`] counts them.
-    ///
-    /// # Errors
-    /// [`ConsoleError::TimedOut`]; [`ConsoleError::Ended`] when the stream ended without it. Nothing is taken then.
-    pub async fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
-        let pattern: Pattern = pattern.into();
-        let found = async {
-            loop {
-                let found = self.found(&pattern).await?.take();
-                if let Some(found) = found {
-                    return Ok(found);
-                }
-            }
-        };
-        within(limit, format!("{pattern} on the console"), found).await?
-    }
-
-    /// The same, but takes nothing: for those who can be interrupted between a match and its use. [`Found::take`] takes it.
-    ///
-    /// # Errors
-    /// As [`Console::expect`].
-    pub async fn find(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Found, ConsoleError> {
-        let pattern: Pattern = pattern.into();
-        within(limit, format!("{pattern} on the console"), self.found(&pattern)).await?
-    }
-
-    async fn found(&self, pattern: &Pattern) -> Result<Found, ConsoleError> {
-        let candidate = self.candidate(pattern).await?;
-        let (candidate, place) = located(pattern, candidate).await;
-        Ok(Found { console: self.clone(), candidate, place })
-    }
-
-    /// Waits until a match ends in what is unread; takes nothing.
-    async fn candidate(&self, pattern: &Pattern) -> Result<Candidate, ConsoleError> {
-        let mut cursor = self.with_place(|state, place| state.history.begin(pattern, *place));
-        self.look(|state, place| {
-            let start = Instant::now();
-            let searched = state.history.search(pattern, &mut cursor, *place, || start.elapsed() < SLICE);
-            let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
-            match searched.map_err(gave_up)? {
-                Searched::Found(end) => Ok(Look::Found(state.history.candidate(*place, end))),
-                Searched::Unfinished => Ok(Look::Again),
-                Searched::NotYet if state.ended => Err(ConsoleError::Ended { what: pattern.to_string() }),
-                Searched::NotYet => Ok(Look::Later),
-            }
-        })
-        .await
-    }
-
     /// Writes all of `bytes` to the console, as if they were typed.
     ///
     /// Bounded by [`crate::Timeouts::console`], since a guest need not read. Once begun, a write is finished even if
@@ -310,15 +238,24 @@ impl Console {
     ///
     /// # Errors
     /// [`ConsoleError::TimedOut`], [`ConsoleError::Ended`], [`ConsoleError::Write`].
+    #[doc(alias = "send")]
     pub async fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
-        let ended = || ConsoleError::Ended { what: "the guest to take what is written".into() };
+        let ended = || self.has_ended_while("the guest to take what is written", None);
         let (done, outcome) = oneshot::channel();
         let request = WriteRequest { bytes: bytes.as_ref().to_vec(), done };
         let write = async {
             self.writes.send(request).await.map_err(|_| ended())?;
             outcome.await.map_err(|_| ended())?.map_err(ConsoleError::Write)
         };
-        within(self.write_limit, "room for a write to the console", write).await?
+        self.within(self.write_limit, "room for a write to the console", write).await
+    }
+
+    /// Types a line and the Enter key, which is a carriage return on a serial line. Otherwise as [`Console::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_line(&self, line: impl AsRef<str>) -> Result<(), ConsoleError> {
+        self.write(format!("{}\r", line.as_ref())).await
     }
 
     /// At most the last `limit` bytes, read or not; nothing is taken.
@@ -351,6 +288,24 @@ impl Console {
         let _never_fails = end.await;
     }
 
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        what: impl Display,
+        work: impl Future<Output = Result<T, ConsoleError>>,
+    ) -> Result<T, ConsoleError> {
+        match within(limit, what, work).await {
+            Ok(outcome) => outcome,
+            Err(TimedOut { what, limit }) => {
+                Err(ConsoleError::TimedOut { what, limit, tail: self.tail(LAST_WORDS) })
+            }
+        }
+    }
+
+    fn has_ended_while(&self, what: impl Display, exit: Option<ProcessExit>) -> ConsoleError {
+        ConsoleError::Ended { what: what.to_string(), exit, tail: self.tail(LAST_WORDS) }
+    }
+
     fn with_place<T>(&self, look: impl FnOnce(&State, &mut Place) -> T) -> T {
         let state = self.shared.lock();
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -376,23 +331,6 @@ impl Console {
     }
 }
 
-/// A match that [`Console::find`] has found and not taken.
-#[derive(Debug)]
-pub struct Found {
-    console: Console,
-    candidate: Candidate,
-    place: Option<Located>,
-}
-
-impl Found {
-    /// Takes the match with everything before it; `None` if somebody has read the console meanwhile.
-    #[must_use]
-    pub fn take(self) -> Option<Match> {
-        let Self { console, candidate, place: located } = self;
-        console.with_place(|_, place| History::take_match(candidate, located, place))
-    }
-}
-
 /// What a look at the console yields.
 enum Look<T> {
     Found(T),
@@ -400,20 +338,6 @@ enum Look<T> {
     Later,
     /// To be looked again as soon as others have had their turn.
     Again,
-}
-
-/// How long a search may keep others from the console, and the runtime's thread from other tasks.
-const SLICE: Duration = Duration::from_millis(5);
-
-/// Finds where in a candidate the match lies, which may take long for an odd pattern.
-async fn located(pattern: &Pattern, candidate: Candidate) -> (Candidate, Option<Located>) {
-    let pattern = pattern.clone();
-    let slow = pattern.is_slow_for(candidate.len());
-    let locate = move || {
-        let located = candidate.locate(&pattern);
-        (candidate, located)
-    };
-    if slow { aside(locate).await } else { locate() }
 }
 
 impl Shared {

@@ -14,6 +14,7 @@ use crate::command_line::CommandLine;
 use crate::exit::Exit;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;
+use crate::reach_words::ReachError;
 
 /// Why a machine did not start. Nothing is left behind.
 ///
@@ -55,6 +56,9 @@ pub enum LaunchErrorKind {
     /// The monitor's address is not to be had.
     #[error("could not prepare the monitor")]
     MonitorAddress(#[source] ratite_qmp::Error),
+    /// The machine's name is taken, or its folder not to be had.
+    #[error("could not make the machine reachable by its name")]
+    Reach(#[source] ReachError),
     /// A socket or descriptor could not be made.
     #[error("could not open a channel to QEMU")]
     Channel(#[source] io::Error),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::exit::Tail;
 use crate::pattern::Located;
 use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 use crate::pattern::Search;
 use crate::pattern::SearchError;
 
@@ -25,6 +26,8 @@ pub(crate) struct Place(u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Match {
+    /// Which of the patterns matched, by its place among them; 0 for a single one.
+    pub index: usize,
     /// What came before the match, since the last read.
     pub before: Vec<u8>,
     /// What matched.
@@ -57,11 +60,18 @@ pub(crate) struct Cursor {
     began_at: Place,
 }
 
-/// How far a search came.
+/// Where a match ends in the stream, and which of the patterns it is a match of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) end: u64,
+    pub(crate) index: usize,
+}
+
+/// How far a search came.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Searched {
-    /// A match ends before this offset.
-    Found(u64),
+    /// Here is a match.
+    Found(Spot),
     /// There is none in what has arrived.
     NotYet,
     /// There is more to be searched.
@@ -76,12 +86,17 @@ const STRETCH: usize = 256;
 pub(crate) struct Candidate {
     bytes: Vec<u8>,
     length: usize,
-    end: u64,
+    spot: Spot,
     place: Place,
     dropped: u64,
 }
 
 impl Candidate {
+    /// Which of the patterns it is a match of.
+    pub(crate) fn index(&self) -> usize {
+        self.spot.index
+    }
+
     /// Where in it the match lies.
     pub(crate) fn locate(&self, pattern: &Pattern) -> Option<Located> {
         pattern.locate(&self.bytes, self.length)
@@ -149,12 +164,12 @@ impl History {
         self.forgotten.saturating_sub(place.0)
     }
 
-    /// What is unread up to the offset `end`, where a match was found to end.
-    pub(crate) fn candidate(&self, place: Place, end: u64) -> Candidate {
-        let length = self.unread_before(place, end);
+    /// What is unread up to `spot`, where a match was found to end.
+    pub(crate) fn candidate(&self, place: Place, spot: Spot) -> Candidate {
+        let length = self.unread_before(place, spot.end);
         // With the byte behind it, for a pattern that looks ahead.
         let bytes = self.unread(place, length.saturating_add(1));
-        Candidate { bytes, length, end, place, dropped: self.dropped_at(place) }
+        Candidate { bytes, length, spot, place, dropped: self.dropped_at(place) }
     }
 
     /// Takes a candidate, of which it is known where the match lies; `None` if somebody has read on meanwhile.
@@ -163,19 +178,20 @@ impl History {
         located: Option<Located>,
         place: &mut Place,
     ) -> Option<Match> {
-        let Candidate { mut bytes, length, end, place: taken_from, dropped } = candidate;
+        let Candidate { mut bytes, length, spot, place: taken_from, dropped } = candidate;
         if *place != taken_from {
             return None;
         }
-        *place = Place(end);
+        *place = Place(spot.end);
+        let index = spot.index;
         bytes.truncate(length);
         Some(match located {
             Some(located) => {
                 let matched = bytes.split_off(located.start);
-                Match { before: bytes, matched, groups: located.groups, dropped }
+                Match { index, before: bytes, matched, groups: located.groups, dropped }
             }
             // The beginning of the match is forgotten already.
-            None => Match { before: Vec::new(), matched: bytes, groups: Vec::new(), dropped },
+            None => Match { index, before: Vec::new(), matched: bytes, groups: Vec::new(), dropped },
         })
     }
 
@@ -189,8 +205,11 @@ impl History {
     }
 
     /// Begins to search what is unread.
-    pub(crate) fn begin(&self, pattern: &Pattern, place: Place) -> Cursor {
-        Cursor { search: pattern.search(), seen: self.first_unread(place), began_at: place }
+    ///
+    /// # Errors
+    /// When the patterns are too large together.
+    pub(crate) fn begin(&self, patterns: &Patterns, place: Place) -> Result<Cursor, SearchError> {
+        Ok(Cursor { search: patterns.search()?, seen: self.first_unread(place), began_at: place })
     }
 
     /// Searches what has come since `cursor` was here last, for as long as `go_on` says so.
@@ -199,26 +218,30 @@ impl History {
     /// What the search gave up on.
     pub(crate) fn search(
         &self,
-        pattern: &Pattern,
+        patterns: &Patterns,
         cursor: &mut Cursor,
         place: Place,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Searched, SearchError> {
         // Somebody else has read on from this place, or bytes went before they were searched: a match must not begin in what is gone.
         if cursor.began_at != place || cursor.seen < self.forgotten {
-            *cursor = self.begin(pattern, place);
+            *cursor = self.begin(patterns, place)?;
         }
         for piece in self.since(cursor.seen).into_iter().flat_map(|piece| piece.chunks(STRETCH)) {
             if !go_on() {
                 return Ok(Searched::Unfinished);
             }
-            if let Some(at) = cursor.search.step(piece)? {
-                return Ok(Searched::Found(cursor.seen + at as u64));
+            if let Some(hit) = cursor.search.step(piece)? {
+                let end = cursor.seen + hit.end as u64;
+                return Ok(Searched::Found(Spot { end, index: hit.index }));
             }
             cursor.seen += piece.len() as u64;
         }
         // Only here, not where the ring wraps, is the end of what has arrived.
-        Ok(if cursor.search.matches_at_end()? { Searched::Found(cursor.seen) } else { Searched::NotYet })
+        Ok(match cursor.search.match_at_end()? {
+            Some(index) => Searched::Found(Spot { end: cursor.seen, index }),
+            None => Searched::NotYet,
+        })
     }
 
     /// At most the last `limit` bytes.
@@ -258,12 +281,12 @@ mod tests {
 
     /// Finds and takes what is known to be there.
     #[track_caller]
-    fn find(history: &History, pattern: &Pattern, cursor: &mut Cursor, place: &mut Place) -> Match {
-        let Ok(Searched::Found(end)) = history.search(pattern, cursor, *place, || true) else {
+    fn find(history: &History, pattern: &Patterns, cursor: &mut Cursor, place: &mut Place) -> Match {
+        let Ok(Searched::Found(spot)) = history.search(pattern, cursor, *place, || true) else {
             panic!("{pattern} is there")
         };
-        let candidate = history.candidate(*place, end);
-        let located = candidate.locate(pattern);
+        let candidate = history.candidate(*place, spot);
+        let located = candidate.locate(pattern.get(spot.index).unwrap());
         History::take_match(candidate, located, place).expect("nobody else reads")
     }
 
@@ -287,9 +310,9 @@ mod tests {
         let mut history = History::new(100);
         let mut place = history.beginning();
         history.record(b"boot login: later");
-        let pattern = Pattern::literal("login:");
+        let pattern = Patterns::from("login:");
 
-        let mut cursor = history.begin(&pattern, place);
+        let mut cursor = history.begin(&pattern, place).unwrap();
         let found = find(&history, &pattern, &mut cursor, &mut place);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("boot ", "login:"));
@@ -301,9 +324,9 @@ mod tests {
         let mut history = History::new(100);
         let mut place = history.beginning();
         history.record(b"a food");
-        let pattern = Pattern::regex(r"foo\B").unwrap();
+        let pattern = Patterns::from(Pattern::regex(r"foo\B").unwrap());
 
-        let mut cursor = history.begin(&pattern, place);
+        let mut cursor = history.begin(&pattern, place).unwrap();
         let found = find(&history, &pattern, &mut cursor, &mut place);
 
         assert_eq!((found.before_text().as_str(), found.text().as_str()), ("a ", "foo"));
@@ -315,10 +338,10 @@ mod tests {
         let place = history.beginning();
         history.record(b"xxxxxxab");
         history.record(b"cd");
-        let pattern = Pattern::regex("b$").unwrap();
+        let pattern = Patterns::from(Pattern::regex("b$").unwrap());
 
         assert_eq!(
-            history.search(&pattern, &mut history.begin(&pattern, place), place, || true),
+            history.search(&pattern, &mut history.begin(&pattern, place).unwrap(), place, || true),
             Ok(Searched::NotYet)
         );
     }
@@ -327,8 +350,8 @@ mod tests {
     fn a_match_whose_beginning_is_forgotten_is_still_found() {
         let mut history = History::new(4);
         let mut place = history.beginning();
-        let pattern = Pattern::literal("abcdef");
-        let mut cursor = history.begin(&pattern, place);
+        let pattern = Patterns::from("abcdef");
+        let mut cursor = history.begin(&pattern, place).unwrap();
         history.record(b"abcd");
         assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::NotYet));
 
@@ -342,15 +365,18 @@ mod tests {
     fn a_match_does_not_begin_in_what_somebody_else_took() {
         let mut history = History::new(100);
         let mut place = history.beginning();
-        let pattern = Pattern::literal("abcdef");
-        let mut cursor = history.begin(&pattern, place);
+        let pattern = Patterns::from("abcdef");
+        let mut cursor = history.begin(&pattern, place).unwrap();
         history.record(b"abc");
         assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::NotYet));
         assert_eq!(history.take_all(&mut place), b"abc");
 
         history.record(b"def abcdef");
 
-        assert_eq!(history.search(&pattern, &mut cursor, place, || true), Ok(Searched::Found(13)));
+        assert_eq!(
+            history.search(&pattern, &mut cursor, place, || true),
+            Ok(Searched::Found(Spot { end: 13, index: 0 }))
+        );
     }
 
     #[test]
@@ -359,8 +385,8 @@ mod tests {
         let place = history.beginning();
         history.record(&[b'x'; 1000]);
         history.record(b"end");
-        let pattern = Pattern::literal("end");
-        let mut cursor = history.begin(&pattern, place);
+        let pattern = Patterns::from("end");
+        let mut cursor = history.begin(&pattern, place).unwrap();
         let mut rounds = 0;
 
         let found = loop {
@@ -375,7 +401,7 @@ mod tests {
             }
         };
 
-        assert_eq!((found, rounds), (Ok(Searched::Found(1003)), 3));
+        assert_eq!((found, rounds), (Ok(Searched::Found(Spot { end: 1003, index: 0 })), 3));
     }
 
     #[test]
@@ -383,7 +409,7 @@ mod tests {
         let mut history = History::new(100);
         let mut place = history.beginning();
         history.record(b"login: ");
-        let candidate = history.candidate(place, 6);
+        let candidate = history.candidate(place, Spot { end: 6, index: 0 });
 
         history.take_all(&mut place);
 

@@ -7,12 +7,14 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::EventFilter;
 use ratite_qmp::Listener;
@@ -35,6 +37,7 @@ use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 use crate::exit::Tail;
+use crate::fate::Fate;
 use crate::guard;
 use crate::probe;
 use crate::process::Process;
@@ -42,6 +45,7 @@ use crate::process::Spawn;
 use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
+use crate::reach_folder::Reach;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::runtime::background;
@@ -64,7 +68,7 @@ pub(crate) async fn launch(
     folder: Option<WorkFolder>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { spawn, channels, consoles, log, work_folder, command_line } =
+    let Prepared { spawn, channels, consoles, reach, log, work_folder, command_line } =
         prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
@@ -72,20 +76,28 @@ pub(crate) async fn launch(
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
-        Ok((monitor, qtest)) => Ok(Running {
-            launch_time: monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed()),
-            process,
-            monitor,
-            consoles,
-            qtest,
-            log,
-            work_folder,
-            command_line,
-            timeouts: config.timeouts,
-            started,
-            asked: Mutex::new(None),
-            exit: OnceCell::new(),
-        }),
+        Ok(Lines { monitor, agent, qtest }) => {
+            let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
+            let (monitor, panics) = monitor.unzip();
+            let fate = Arc::new(Fate::new(process.life().clone(), panics));
+            consoles.iter().for_each(|(_, console)| console.belong_to(&fate));
+            Ok(Running {
+                process,
+                monitor,
+                consoles,
+                agent,
+                qtest,
+                reach,
+                log,
+                work_folder,
+                command_line,
+                timeouts: config.timeouts,
+                started,
+                launch_time,
+                asked: Mutex::new(None),
+                exit: OnceCell::new(),
+            })
+        }
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
 }
@@ -95,6 +107,7 @@ struct Prepared {
     spawn: Spawn,
     channels: Channels,
     consoles: Vec<(String, Console)>,
+    reach: Option<Reach>,
     log: Log,
     work_folder: PathBuf,
     command_line: CommandLine,
@@ -105,6 +118,7 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
     let folder = folder.map_or_else(made_here, Ok)?;
     let log = make_log(config, number, folder.path())?;
+    let reach = open_reach(config).await?;
     let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
     channels.ends.exit_with_parent = config.asks_exit_with_parent() && probe::exits_with_parent(config).await;
@@ -131,9 +145,21 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
         own_group: config.own_process_group,
         mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
-        estate: Box::new((folder, std::mem::take(&mut channels.files), pumps)),
+        estate: Box::new((
+            folder,
+            std::mem::take(&mut channels.files),
+            pumps,
+            reach.as_ref().map(|reach| reach.folder.clone()),
+        )),
     };
-    Ok(Prepared { spawn, channels, consoles, log, work_folder, command_line })
+    Ok(Prepared { spawn, channels, consoles, reach, log, work_folder, command_line })
+}
+
+/// The name taken and the sockets open, if others are to reach the machine.
+async fn open_reach(config: &MachineConfig) -> Result<Option<Reach>, LaunchError> {
+    let Some(name) = config.reachable_name() else { return Ok(None) };
+    let reach = Reach::open(name.to_owned()).await;
+    reach.map(Some).map_err(|error| LaunchError::new(LaunchErrorKind::Reach(error)))
 }
 
 async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> {
@@ -213,6 +239,13 @@ fn pump(config: &MachineConfig, streams: Vec<UnixStream>) -> io::Result<Pumped> 
     Ok(pumped)
 }
 
+/// What is spoken over the caller's runtime.
+struct Lines {
+    monitor: Option<Heard>,
+    agent: Option<Agent>,
+    qtest: Option<Qtest>,
+}
+
 /// Why a launch failed after its process had been started.
 enum Fault {
     Exited,
@@ -221,23 +254,19 @@ enum Fault {
     Channel(io::Error),
 }
 
+/// The monitor, and who hears of the guest's panic.
+type Heard = (MonitorSession, Listener);
+
 /// Every fallible step after the process exists, raced with its end and the limit.
-async fn connect_all(
-    config: &MachineConfig,
-    process: &Process,
-    channels: Channels,
-) -> Result<(Option<MonitorSession>, Option<Qtest>), Fault> {
+async fn connect_all(config: &MachineConfig, process: &Process, channels: Channels) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
-        let qtest = match channels.qtest {
-            Some(stream) => {
-                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
-                Some(Qtest::over(socket, config.timeouts.command))
-            }
-            None => None,
-        };
+        let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
+        let limit = config.timeouts.command;
+        let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
+        let agent = socket(channels.agent)?.map(|socket| Agent::over(socket).with_limit(limit));
         let monitor = connect_monitor(config, process, channels.monitor).await?;
-        Ok((monitor, qtest))
+        Ok(Lines { monitor, agent, qtest })
     };
     let outcome = tokio::select! {
         // What has been said counts before how it ended: a monitor that was ready was ready.
@@ -263,31 +292,45 @@ async fn connect_monitor(
     config: &MachineConfig,
     process: &Process,
     channel: MonitorChannel,
-) -> Result<Option<MonitorSession>, Fault> {
+) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
+    let (panics, panic) = Fate::panics();
     let (shutdowns, shutdown) = Listener::with_capacity(EventFilter::named("SHUTDOWN"), 4);
     let mut options = Options::default()
         // The whole is bounded by the caller.
         .connect_limit(Duration::MAX)
         .command_limit(config.timeouts.command)
         .subscribe(every)
-        .subscribe(shutdown);
+        .subscribe(shutdown)
+        .subscribe(panic);
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
     let client = match channel {
         MonitorChannel::Off => return Ok(None),
         MonitorChannel::Pair(stream) => {
-            let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
-            Client::over(socket, options).await
+            let over = async move {
+                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
+                Client::over(socket, options).await.map_err(Fault::Qmp)
+            };
+            match config.reachable {
+                // Others are served also while the caller's runtime stands still.
+                true => background().map_err(Fault::Channel)?.spawn(over).await.map_err(gone)?,
+                false => over.await,
+            }
         }
         MonitorChannel::Server(server) => {
             let pid = process.pid();
-            Client::accept(&server, |peer| peer.is_none_or(|peer| is_ours(peer, pid)), options).await
+            let welcome = |peer: Option<PeerCredentials>| peer.is_none_or(|peer| is_ours(peer, pid));
+            Client::accept(&server, welcome, options).await.map_err(Fault::Qmp)
         }
-    };
-    let client = client.map_err(Fault::Qmp)?;
-    Ok(Some(MonitorSession { client, events, shutdowns }))
+    }?;
+    Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
+}
+
+/// A task of the background runtime ended without its outcome, which only a panic in a transcript can bring about.
+fn gone(error: tokio::task::JoinError) -> Fault {
+    Fault::Channel(io::Error::other(error))
 }
 
 /// Whether a peer is the process that we started, or a descendant of it (a wrapper's QEMU).

@@ -1,9 +1,13 @@
 //! The running machine: what one can ask of it.
 
+mod devices;
+
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Command;
 use ratite_qmp::Event;
@@ -28,6 +32,7 @@ use crate::exit::Tail;
 use crate::launch;
 use crate::procfs;
 use crate::qtest::Qtest;
+use crate::reach_server;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::shutdown;
@@ -43,7 +48,7 @@ use crate::workdir::Log;
 /// folder removed, in the background. [`Machine::shutdown`] is how one learns how it ended.
 #[derive(Debug)]
 pub struct Machine {
-    running: Running,
+    running: Arc<Running>,
 }
 
 impl MachineConfig {
@@ -57,7 +62,7 @@ impl MachineConfig {
     /// [`LaunchError`] with the command line, the exit status if there is one, and QEMU's last words. Nothing is left
     /// behind.
     pub async fn launch(&self) -> Result<Machine, LaunchError> {
-        launch::launch(self, None).await.map(|running| Machine { running })
+        launch::launch(self, None).await.map(Machine::of)
     }
 
     /// The same in a folder that was made ahead, in the place of a new one in [`MachineConfig::base_folder`]. It is kept
@@ -66,20 +71,27 @@ impl MachineConfig {
     /// # Errors
     /// As [`MachineConfig::launch`].
     pub async fn launch_in(&self, folder: &WorkFolder) -> Result<Machine, LaunchError> {
-        launch::launch(self, Some(folder.clone())).await.map(|running| Machine { running })
+        launch::launch(self, Some(folder.clone())).await.map(Machine::of)
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         if self.is_running() {
-            // The process's own handle sees to its end; here it is only told.
             tracing::warn!(pid = self.pid(), "a running machine was dropped, and is killed");
+            // Whoever is being served from another process may hold the handle for a moment longer.
+            self.running.process.kill();
         }
     }
 }
 
 impl Machine {
+    fn of(running: Running) -> Self {
+        let running = Arc::new(running);
+        reach_server::serve(&running);
+        Self { running }
+    }
+
     /// Executes a QMP command and returns its value.
     ///
     /// `arguments` is anything that serialises to a JSON object; `()` for none. Bounded by
@@ -254,6 +266,13 @@ impl Machine {
     /// All consoles with their names, in the order in which they were given.
     pub fn consoles(&self) -> impl Iterator<Item = (&str, &Console)> {
         self.running.consoles.iter().map(|(name, console)| (name.as_str(), console))
+    }
+
+    /// The agent in the guest, if the machine was given its channel. Its commands have the limit of
+    /// [`crate::Timeouts::command`], which is also how long they wait for an agent that has not started yet.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Agent> {
+        self.running.agent.as_ref()
     }
 
     /// The machine's qtest session, if it runs under qtest.

@@ -1,20 +1,25 @@
 //! What to look for in a stream of bytes, and the search itself. Pure.
 //!
-//! The search steps an automaton over each byte once, whatever pieces the stream comes in; nothing is scanned again
+//! A [`Pattern`] is one thing to look for; [`Patterns`] are several at once, some of which mean that it went wrong. A [`Search`]
+//! steps an automaton over each byte once, whatever pieces the stream comes in; nothing is scanned again
 //! when more arrives. Only when a match is known to end does an ordinary regex find where it began.
+
+mod linux;
+mod search;
+mod set;
 
 use std::fmt;
 use std::sync::Arc;
 
-use regex_automata::Anchored;
 use regex_automata::Input;
 use regex_automata::MatchKind;
-use regex_automata::hybrid::LazyStateID;
-use regex_automata::hybrid::dfa::Cache;
 use regex_automata::hybrid::dfa::DFA;
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
+
+pub use search::Search;
+pub use set::Patterns;
 
 /// What to look for: a literal, or a regular expression over bytes.
 ///
@@ -28,6 +33,7 @@ pub struct Pattern(Arc<Compiled>);
 
 struct Compiled {
     text: String,
+    expression: String,
     dfa: DFA,
     regex: Regex,
 }
@@ -44,6 +50,12 @@ pub struct BadPattern {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("could not search on: {0}")]
 pub struct SearchError(String);
+
+impl From<BadPattern> for SearchError {
+    fn from(bad: BadPattern) -> Self {
+        Self(bad.reason)
+    }
+}
 
 impl Pattern {
     /// The exact text.
@@ -65,27 +77,33 @@ impl Pattern {
             .map_err(|reason| BadPattern { pattern: expression.to_owned(), reason })
     }
 
+    /// What a guest sends back when `text` is typed to it. An editor of a line may break it where the line is full, and colour it.
+    pub(crate) fn echo_of(text: &str) -> Result<Self, BadPattern> {
+        let name = format!("the echo of `{text}`");
+        let characters: Vec<_> =
+            text.chars().map(|character| escaped(character.encode_utf8(&mut [0; 4]))).collect();
+        Self::compile(name.clone(), &characters.join(BETWEEN_ECHOES))
+            .map_err(|reason| BadPattern { pattern: name, reason })
+    }
+
     fn compile(text: String, expression: &str) -> Result<Self, String> {
-        let syntax = syntax::Config::new().unicode(false).utf8(false);
-        let dfa = DFA::builder()
-            .configure(DFA::config().match_kind(MatchKind::All).cache_capacity(CACHE))
-            .syntax(syntax)
-            .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST)))
-            .build(expression)
-            .map_err(|error| chain(&error))?;
+        let dfa = automaton(&[expression])?;
         let regex = Regex::builder()
             .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(LARGEST)))
-            .syntax(syntax)
+            .syntax(syntax())
             .build(expression)
             .map_err(|error| chain(&error))?;
-        Ok(Self(Arc::new(Compiled { text, dfa, regex })))
+        Ok(Self(Arc::new(Compiled { text, expression: expression.to_owned(), dfa, regex })))
     }
 
     /// Begins a search in a stream.
     #[must_use]
     pub fn search(&self) -> Search {
-        let cache = self.0.dfa.create_cache();
-        Search { pattern: self.clone(), cache, state: None }
+        Search::of(self.0.dfa.clone())
+    }
+
+    fn expression(&self) -> &str {
+        &self.0.expression
     }
 
     /// Where the match that ends at `end` in `bytes` lies, and what its groups hold; `None` when its beginning is not in
@@ -104,6 +122,23 @@ impl Pattern {
         self.0.dfa.get_nfa().memory_usage().saturating_mul(bytes) > SLOW
     }
 }
+
+/// What steps over a stream and tells where any of `expressions` ends.
+fn automaton(expressions: &[&str]) -> Result<DFA, String> {
+    DFA::builder()
+        .configure(DFA::config().match_kind(MatchKind::All).cache_capacity(CACHE))
+        .syntax(syntax())
+        .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST)))
+        .build_many(expressions)
+        .map_err(|error| chain(&error))
+}
+
+fn syntax() -> syntax::Config {
+    syntax::Config::new().unicode(false).utf8(false)
+}
+
+/// What may be between two characters of an echo: control sequences (ECMA-48), and the blank and line ends of a line that is full.
+const BETWEEN_ECHOES: &str = r"(?:\x1b\[[0-?]*[ -/]*[@-~]|(?: ?\r\n?)|\n)*";
 
 /// Some milliseconds of an automaton's worst case.
 const SLOW: usize = 16 << 20;
@@ -170,84 +205,6 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// A search under way: it has seen some of a stream and waits for more.
-///
-/// ```
-/// let pattern = ratite::Pattern::literal("login:");
-/// let mut search = pattern.search();
-/// assert_eq!(search.feed(b"host lo")?, None);
-/// assert_eq!(search.feed(b"gin: ")?, Some(4));
-/// # Ok::<(), ratite::SearchError>(())
-/// ```
-pub struct Search {
-    pattern: Pattern,
-    cache: Cache,
-    state: Option<LazyStateID>,
-}
-
-impl Search {
-    /// Looks at the next bytes of the stream; the offset in `bytes` behind the byte that completes a match.
-    ///
-    /// After a match the search is over: begin another.
-    ///
-    /// # Errors
-    /// [`SearchError`] when the automaton gives up on these bytes.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, SearchError> {
-        match self.step(bytes)? {
-            Some(at) => Ok(Some(at)),
-            None => Ok(self.matches_at_end()?.then_some(bytes.len())),
-        }
-    }
-
-    /// Looks at the next bytes, behind which there is more already.
-    pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<Option<usize>, SearchError> {
-        let mut state = self.state()?;
-        let dfa = &self.pattern.0.dfa;
-        for (at, byte) in bytes.iter().enumerate() {
-            state = dfa.next_state(&mut self.cache, state, *byte).map_err(gave_up)?;
-            // The automaton tells a match one byte late: this one is behind the match.
-            if state.is_match() {
-                return Ok(Some(at));
-            }
-            if state.is_quit() {
-                return Err(SearchError("the pattern cannot be searched in these bytes".into()));
-            }
-        }
-        self.state = Some(state);
-        Ok(None)
-    }
-
-    /// Whether a match ends behind the last byte, as long as nothing follows.
-    pub(crate) fn matches_at_end(&mut self) -> Result<bool, SearchError> {
-        let state = self.state()?;
-        let clears = self.cache.clear_count();
-        let end = self.pattern.0.dfa.next_eoi_state(&mut self.cache, state).map_err(gave_up)?;
-        if self.cache.clear_count() != clears {
-            // What was saved means another state now.
-            return Err(SearchError("the pattern is too large to be searched in a stream".into()));
-        }
-        Ok(end.is_match())
-    }
-
-    fn state(&mut self) -> Result<LazyStateID, SearchError> {
-        let unanchored = Input::new(b"").anchored(Anchored::No);
-        match self.state {
-            Some(state) => Ok(state),
-            None => self.pattern.0.dfa.start_state_forward(&mut self.cache, &unanchored).map_err(gave_up),
-        }
-    }
-}
-
-fn gave_up(error: impl fmt::Display) -> SearchError {
-    SearchError(error.to_string())
-}
-
-impl fmt::Debug for Search {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Search").field(&self.pattern).finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +261,16 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_searched_like_others() {
         assert_eq!(find(&Pattern::regex(r"\xff.\x00").unwrap(), &[b"\xfe\xff", b"\x80\x00"]), Some(4));
+    }
+
+    #[test]
+    fn an_echo_may_be_broken_by_an_editor_of_the_line() {
+        let echo = Pattern::echo_of("ls /x").unwrap();
+
+        assert_eq!(find(&echo, &[b"# ls /x"]), Some(7));
+        assert_eq!(find(&echo, &[b"# ls \r", b"\n/x"]), Some(9));
+        assert_eq!(find(&echo, &[b"# l\x1b[1ms\x1b[0m /x"]), Some(15));
+        assert_eq!(find(&echo, &[b"# ls/x"]), None);
     }
 
     #[test]

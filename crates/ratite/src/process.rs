@@ -37,7 +37,9 @@ use tokio::sync::watch;
 use crate::exit::ProcessExit;
 use crate::inherit;
 use crate::inherit::Inheritance;
-use crate::procfs::is_ending;
+use crate::life::Exited;
+use crate::life::Life;
+use crate::life::State;
 use crate::procfs::named;
 use crate::runtime::aside;
 use crate::strays;
@@ -67,28 +69,8 @@ pub(crate) type Estate = Box<dyn Any + Send + Sync>;
 /// A started process. Dropping it kills the process, its group with it, and drops its estate after that; it never waits.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: u32,
-    started: Instant,
-    state: watch::Receiver<State>,
+    life: Life,
     orders: mpsc::UnboundedSender<Order>,
-}
-
-/// How long a process that the kernel is already ending may take for it.
-const ENDING: Duration = Duration::from_secs(10);
-
-/// What is known of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Running,
-    Exited(Exited),
-}
-
-/// A process that has ended and was reaped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exited {
-    pub(crate) status: ProcessExit,
-    /// From its start to its end.
-    pub(crate) after: Duration,
 }
 
 #[derive(Debug)]
@@ -107,52 +89,33 @@ impl Process {
         outcome.await.map_err(|_| supervisor_is_gone())?
     }
 
+    /// What is known of it, for those who only watch.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.life.pid()
     }
 
     /// When it was started.
     pub(crate) fn started(&self) -> Instant {
-        self.started
+        self.life.started()
     }
 
     /// How it ended, if it has.
     pub(crate) fn exited(&self) -> Option<Exited> {
-        match *self.state.borrow() {
-            State::Running => None,
-            State::Exited(exited) => Some(exited),
-        }
+        self.life.exited()
     }
 
     /// Waits until it has ended and is reaped.
     pub(crate) fn wait(&self) -> impl Future<Output = Exited> + Send + use<> {
-        let (mut state, started) = (self.state.clone(), self.started);
-        async move {
-            loop {
-                if let State::Exited(exited) = *state.borrow_and_update() {
-                    return exited;
-                }
-                if state.changed().await.is_err() {
-                    // The supervisor publishes before it goes, unless it panicked in the middle of that.
-                    return Exited { status: ProcessExit::unknown(), after: started.elapsed() };
-                }
-            }
-        }
+        self.life.clone().wait()
     }
 
-    /// Waits a while for a process that seems to be on its way out, because it has closed a connection.
-    ///
-    /// The kernel closes a process's descriptors while it ends, and on a busy machine the rest takes its time: one that is
-    /// known to be ending is waited for longer than `patience`.
+    /// Waits a while for a process that seems to be on its way out; see [`Life::ends_soon`].
     pub(crate) async fn ends_soon(&self, patience: Duration) -> Option<Exited> {
-        if let Ok(exited) = within(patience, "exit", self.wait()).await {
-            return Some(exited);
-        }
-        match is_ending(self.pid) {
-            true => within(ENDING, "exit", self.wait()).await.ok(),
-            // It may have been reaped between the two looks.
-            false => self.exited(),
-        }
+        self.life.ends_soon(patience).await
     }
 
     /// Asks it to end.
@@ -298,7 +261,7 @@ fn start(spawn: Spawn) -> io::Result<Process> {
     }
     let pidfd = watch_end(pid)?;
     tokio::spawn(supervise(owned, pidfd, inbox));
-    Ok(Process { pid: number, started, state, orders })
+    Ok(Process { life: Life::new(number, started, state), orders })
 }
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3). None of one that has ended already, and

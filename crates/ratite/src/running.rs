@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Listener;
 use tokio::sync::OnceCell;
@@ -16,6 +17,7 @@ use crate::exit::Asked;
 use crate::exit::Exit;
 use crate::process::Process;
 use crate::qtest::Qtest;
+use crate::reach_folder::Reach;
 use crate::workdir::Log;
 
 /// Everything that a running machine consists of.
@@ -25,7 +27,10 @@ pub(crate) struct Running {
     pub(crate) monitor: Option<MonitorSession>,
     /// The consoles with their names, in the order of the description.
     pub(crate) consoles: Vec<(String, Console)>,
+    pub(crate) agent: Option<Agent>,
     pub(crate) qtest: Option<Qtest>,
+    /// Where others reach it, if they may.
+    pub(crate) reach: Option<Reach>,
     pub(crate) log: Log,
     pub(crate) work_folder: PathBuf,
     pub(crate) command_line: CommandLine,

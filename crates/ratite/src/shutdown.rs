@@ -21,7 +21,7 @@ use crate::error::ShutdownErrorKind;
 use crate::exit::Asked;
 use crate::exit::Exit;
 use crate::exit::Tail;
-use crate::process::Exited;
+use crate::life::Exited;
 use crate::running::Running;
 
 /// How much of the log an [`Exit`] carries.
@@ -31,8 +31,17 @@ const LOG_KEPT: usize = 16 << 20;
 /// can hold it open.
 const STREAM_END: Duration = Duration::from_secs(1);
 
+/// How long those who are connected from other processes may take to hear of the end.
+const TELLING: Duration = Duration::from_millis(100);
+
 /// Ends the machine gracefully, by force once `grace` is over.
 pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit, ShutdownError> {
+    end(running, grace).await?;
+    judge(finish(running).await, grace)
+}
+
+/// The same, but leaves all that comes behind its end to its owner; whether it ended within the grace.
+pub(crate) async fn end(running: &Running, grace: Duration) -> Result<bool, ShutdownError> {
     if running.process.exited().is_none() {
         tracing::debug!(pid = running.process.pid(), ?grace, "asking a machine to end");
         note(running, Asked::Us);
@@ -40,18 +49,25 @@ pub(crate) async fn shutdown(running: &Running, grace: Duration) -> Result<Exit,
             tracing::warn!(pid = running.process.pid(), ?grace, "a machine did not end in time");
             note(running, Asked::TimeOver);
             end_by_force(running).await?;
+            return Ok(false);
         }
     }
-    judge(finish(running).await, grace)
+    Ok(true)
 }
 
 /// Ends the machine by force.
 pub(crate) async fn kill(running: &Running) -> Result<Exit, ShutdownError> {
+    end_at_once(running).await?;
+    Ok(finish(running).await)
+}
+
+/// The same, but leaves all that comes behind its end to its owner.
+pub(crate) async fn end_at_once(running: &Running) -> Result<(), ShutdownError> {
     if running.process.exited().is_none() {
         note(running, Asked::UsByForce);
         end_by_force(running).await?;
     }
-    Ok(finish(running).await)
+    Ok(())
 }
 
 /// Waits until the machine ends by itself, and ends it by force once `limit` is over.
@@ -137,6 +153,11 @@ async fn gather(running: &Running) -> Exit {
     let _stay_open = within(STREAM_END, "end of the consoles", consoles).await;
     if let Some(monitor) = &running.monitor {
         let _stays_open = within(STREAM_END, "end of the monitor", monitor.client.closed()).await;
+    }
+    if let Some(reach) = &running.reach {
+        // The program may end right behind this, and with it those who tell.
+        let mut told = reach.told.subscribe();
+        let _slow_readers = within(TELLING, "others", told.wait_for(|told| *told)).await;
     }
     running.log.finished();
     let limit = running.timeouts.kill;

@@ -4,7 +4,9 @@ mod accel;
 mod cmd;
 mod demo;
 mod events;
+mod keys;
 mod run;
+mod screenshot;
 mod shell;
 
 use clap::Parser;
@@ -16,8 +18,10 @@ pub(crate) use accel::Accel;
 pub(crate) use cmd::Cmd;
 pub(crate) use demo::Demo;
 pub(crate) use events::Events;
+pub(crate) use keys::Keys;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
+pub(crate) use screenshot::Screenshot;
 pub(crate) use shell::Shell;
 
 /// Reads the program's arguments.
@@ -53,6 +57,12 @@ pub(crate) enum Verb {
     /// Prints the events of a machine as they come, one a line
     #[command(after_help = events::EXAMPLES)]
     Events(Events),
+    /// Takes a picture of a machine's screen, or reads its text
+    #[command(after_help = screenshot::EXAMPLES, long_about = screenshot::AT_LENGTH)]
+    Screenshot(Screenshot),
+    /// Presses keys of a machine's keyboard, or types a text
+    #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
+    Keys(Keys),
 }
 
 const EXIT_CODES: &str = "\

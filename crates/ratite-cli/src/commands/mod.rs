@@ -5,7 +5,9 @@ mod cmd;
 mod demo;
 mod dialogue;
 mod events;
+mod keys;
 mod run;
+mod screenshot;
 mod shell;
 
 use std::fs::File;
@@ -36,6 +38,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Shell(shell) => shell::shell(shell, &mut signals).await,
                 Verb::Cmd(cmd) => unless_signalled(&mut signals, cmd::cmd(&cmd)).await,
                 Verb::Events(events) => unless_signalled(&mut signals, events::events(&events)).await,
+                Verb::Screenshot(words) => screenshot::screenshot(&words, &mut signals).await,
+                Verb::Keys(words) => keys::keys(&words, &mut signals).await,
             }
         })
     })

@@ -13,6 +13,7 @@ mod failures;
 mod harness;
 mod options;
 mod qemu;
+mod screen;
 mod shell;
 mod shell_terminal;
 mod shortages;

@@ -6,7 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
-from ratite._core import Exit, Match, ProcessExit
+from ratite._core import Exit, Match, ProcessExit, linux_failures
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -15,10 +15,12 @@ from ratite._errors import (
     ConnectError,
     ConsoleEnded,
     ConsoleError,
+    ConsoleFailure,
     Disconnected,
     Error,
     ForkedError,
     GreetingError,
+    GuestPanicked,
     Lagged,
     LaunchError,
     MachineExited,
@@ -33,6 +35,10 @@ from ratite._errors import (
 from ratite._machine import Console, Listener, Machine, Qtest
 from ratite._words import ConsoleOptions
 
+LINUX_FAILURES = linux_failures()
+"""What a Linux guest prints when it went wrong, for `Console.expect(…, failing_on=…)`."""
+del linux_failures
+
 __all__ = [
     "AddressError",
     "ArgumentsError",
@@ -42,12 +48,15 @@ __all__ = [
     "Console",
     "ConsoleEnded",
     "ConsoleError",
+    "ConsoleFailure",
     "ConsoleOptions",
     "Disconnected",
     "Error",
     "Exit",
     "ForkedError",
     "GreetingError",
+    "GuestPanicked",
+    "LINUX_FAILURES",
     "Lagged",
     "LaunchError",
     "Listener",
@@ -67,6 +76,6 @@ __all__ = [
 
 for _name in __all__:
     # Where users find it is what a traceback and a `repr` say.
-    if globals()[_name].__module__.startswith("ratite._"):
+    if getattr(globals()[_name], "__module__", "").startswith("ratite._"):
         globals()[_name].__module__ = "ratite"
 del _name

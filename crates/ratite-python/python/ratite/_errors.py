@@ -18,17 +18,19 @@ Error
 │   └── NegotiationError
 ├── Lagged
 ├── ConsoleError
-│   └── ConsoleEnded       (also an EOFError)
+│   ├── ConsoleEnded       (also an EOFError)
+│   ├── ConsoleFailure
+│   └── GuestPanicked
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 if TYPE_CHECKING:
-    from ratite._core import Exit, ProcessExit
+    from ratite._core import Exit, Match, ProcessExit
 
 
 class Error(Exception):
@@ -116,6 +118,8 @@ class TimedOut(Error, TimeoutError):
     """What was waited for."""
     limit: float = 0.0
     """How long, in seconds."""
+    tail: bytes = b""
+    """The end of what the console had said, where one was waited for."""
 
 
 class Disconnected(Error, ConnectionError):
@@ -159,9 +163,28 @@ class Lagged(Error):
 class ConsoleError(Error):
     """A console cannot be written to, or searched."""
 
+    tail: bytes = b""
+    """The end of what it had said."""
+
 
 class ConsoleEnded(ConsoleError, EOFError):
     """A console's stream ended before it brought what was waited for."""
+
+
+class ConsoleFailure(ConsoleError):
+    """Something appeared on a console that means a failure; it was taken, as a match is."""
+
+    pattern: str = ""
+    """The pattern that means a failure."""
+    match: Match
+    """What was found, with what came before it."""
+
+
+class GuestPanicked(ConsoleError):
+    """QEMU told that the guest has panicked, and it does not go on."""
+
+    event: Mapping[str, Any] = {}
+    """What QEMU says of it."""
 
 
 class QtestError(Error):

@@ -13,6 +13,12 @@ from ratite._json import Object, loads
 from ratite._words import ConsoleOptions, StrPath, seconds, text, texts
 
 
+def _consoles(console: Union[bool, ConsoleOptions, Sequence[ConsoleOptions]]) -> List[ConsoleOptions]:
+    if isinstance(console, bool) or console is None:
+        return [ConsoleOptions()] if console else []
+    return [console] if isinstance(console, ConsoleOptions) else list(console)
+
+
 class Face:
     """A machine: what to run, and, once launched, the QEMU that runs.
 
@@ -22,7 +28,7 @@ class Face:
     :param name: names the log file; by default a name that no other machine has.
     :param machine: ``-machine``, the type alone.
     :param accel: ``-accel``, one or several; QEMU takes the first that works.
-    :param console: True for the first serial port, or a :class:`ConsoleOptions`.
+    :param console: True for the first serial port, or a :class:`ConsoleOptions`, or several.
     :param qtest: run under qtest.
     :param monitor: True for a QMP monitor over a socket pair; False for none; a path, or a ``(host, port)``, for one that
         QEMU connects to there.
@@ -52,7 +58,7 @@ class Face:
         name: Optional[str] = None,
         machine: Optional[str] = None,
         accel: Union[str, Sequence[str]] = (),
-        console: Union[bool, ConsoleOptions] = False,
+        console: Union[bool, ConsoleOptions, Sequence[ConsoleOptions]] = False,
         qtest: bool = False,
         monitor: Union[bool, StrPath, Tuple[str, int]] = True,
         qmp_path: Optional[StrPath] = None,
@@ -77,7 +83,7 @@ class Face:
         self.name = name
         self.machine = machine
         self.accel: List[str] = [accel] if isinstance(accel, str) else texts("accel", accel)
-        self.console_options = ConsoleOptions() if console is True else console or None
+        self.console_options = _consoles(console)
         self.has_qtest = qtest
         self.monitor = monitor
         self.qmp_path = qmp_path
@@ -114,8 +120,8 @@ class Face:
             config.machine_type(self.machine)
         for accel in self.accel:
             config.accelerator(accel)
-        if self.console_options is not None:
-            self.console_options._apply(config)
+        for options in self.console_options:
+            options._apply(config)
         if self.has_qtest:
             config.qtest()
         self._configure_monitors(config)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Iterator, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
 from ratite._core import Exit, Match
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Pattern, count, pattern, seconds, turns, wanted
+from ratite._words import Patterns, count, patterns, seconds, turns, wanted
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
@@ -111,6 +111,11 @@ class Machine(Face):
         return Console(console)
 
     @property
+    def consoles(self) -> Dict[str, Console]:
+        """All consoles by their names."""
+        return {name: Console(console) for name, console in self._launched.consoles}
+
+    @property
     def qtest(self) -> Qtest:
         """The qtest session."""
         qtest = self._launched.qtest
@@ -144,20 +149,29 @@ class Console:
     def __init__(self, console: _core.Console) -> None:
         self._console = console
 
-    def expect(self, what: Pattern, timeout: float = 60.0) -> Match:
+    def expect(
+        self, what: Patterns, timeout: float = 60.0, *, failing_on: Patterns = ()
+    ) -> Match:
         """Waits until `what` appears, and takes everything up to its end; what follows stays.
 
         `what` is an exact text, exact bytes, or a compiled regular expression (of the syntax that Rust's ``regex`` shares with `re`: no
-        lookaround, no backreferences), searched in bytes.
+        lookaround, no backreferences), searched in bytes; or several of them, of which `Match.index` tells which it was.
+        `failing_on` is what means that it went wrong, such as `LINUX_FAILURES`.
 
         :raises TimedOut: nothing is taken then.
         :raises ConsoleEnded: when the stream ended without it.
+        :raises ConsoleFailure: when something of `failing_on` came first; it is taken.
+        :raises GuestPanicked: when QEMU told so.
         """
-        (text, regex), left = pattern(what), turns(seconds("timeout", timeout))
+        wanted, failures, left = patterns(what), patterns(failing_on), turns(seconds("timeout", timeout))
         while True:
-            match = self._console.find(text, regex, next(left)).wait().take()
+            match = self._console.find(wanted, failures, next(left)).wait().take()
             if match is not None:
                 return match
+
+    def reader(self, *, from_now: bool = False) -> Console:
+        """The same console, read from a place of its own: from the oldest byte that is there, or from now on."""
+        return Console(self._console.reader(from_now))
 
     def read(self, size: int = 1 << 30, timeout: float = 60.0) -> bytes:
         """Takes what has arrived, at most `size` bytes, and waits for the first. Empty at the end of the stream."""
@@ -172,8 +186,12 @@ class Console:
         self._console.write(data).wait()
 
     def send_line(self, line: str) -> None:
-        """Types a line and Return."""
-        self.write(line.encode() + b"\n")
+        """Types a line and Enter, which is a carriage return on a serial line."""
+        self.write(line.encode() + b"\r")
+
+    def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
+        """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
+        return self._console.send_echoed(text, seconds("timeout", timeout)).wait()
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""

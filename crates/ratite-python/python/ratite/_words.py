@@ -15,6 +15,7 @@ from ratite._errors import ArgumentsError, ConfigError, PatternError
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Pattern = Union[str, bytes, "re.Pattern[str]", "re.Pattern[bytes]"]
+Patterns = Union[Pattern, Iterable[Pattern]]
 Wanted = List[Tuple[Optional[str], Optional[str]]]
 
 
@@ -103,26 +104,76 @@ def _exactly(wanted: bytes) -> Tuple[str, bool]:
 _FLAGS = ((re.IGNORECASE, "i"), (re.MULTILINE, "m"), (re.DOTALL, "s"), (re.VERBOSE, "x"))
 
 
+def patterns(what: Patterns) -> List[Tuple[str, bool]]:
+    """One pattern, or several."""
+    if isinstance(what, (str, bytes, re.Pattern)) or not isinstance(what, Iterable):
+        return [pattern(what)]
+    return [pattern(one) for one in what]
+
+
 class ConsoleOptions:
     """A console: which device it is, and what is kept of it.
 
-    `device` is a device type such as ``virtconsole``, else the console is a serial port. `index` is how many serial ports
-    come before it. `log` is a file that gets every byte from the first on. `history` is how many of the last bytes are kept for
-    readers; what nobody read in time is dropped and counted, and the guest never waits.
+    `device` is a device type such as ``sclpconsole``, whose bus is for `args`; else the console is a serial port. `name` is the
+    one in `Machine.consoles`. `index` says which serial port it is, counted from 0: by default the first that no other console
+    has; for a device it is how many serial ports come before it. `log` is a file that gets every byte from the first on, with `timestamps` each
+    of its lines begins with the seconds since the launch. `history` is how many of the last bytes are kept for readers;
+    what nobody read in time is dropped and counted, and the guest never waits.
     """
 
     def __init__(
         self,
         device: Optional[str] = None,
         *,
-        index: int = 0,
+        name: str = "console",
+        index: Optional[int] = None,
         log: Optional[StrPath] = None,
+        timestamps: bool = False,
         history: int = 1 << 20,
     ) -> None:
         self.device = device
-        self.index = count("index", index)
+        self.name = name
+        self.index = None if index is None else count("index", index)
         self.log = None if log is None else text("log", log)
+        self.timestamps = timestamps
         self.history = count("history", history)
+        self.port: Optional[str] = None
+        self.bus: Optional[str] = None
+
+    @classmethod
+    def virtconsole(
+        cls,
+        *,
+        name: str = "console",
+        bus: Optional[str] = None,
+        log: Optional[StrPath] = None,
+        timestamps: bool = False,
+        history: int = 1 << 20,
+    ) -> ConsoleOptions:
+        """A virtio console, ``/dev/hvc0`` and so on of a Linux guest, on a bus that all such consoles of a machine share, or
+        on `bus`."""
+        options = cls(name=name, log=log, timestamps=timestamps, history=history)
+        options.port, options.bus = "", bus
+        return options
+
+    @classmethod
+    def virtserialport(
+        cls,
+        port: str,
+        *,
+        name: Optional[str] = None,
+        bus: Optional[str] = None,
+        log: Optional[StrPath] = None,
+        timestamps: bool = False,
+        history: int = 1 << 20,
+    ) -> ConsoleOptions:
+        """A virtio channel, which a Linux guest has as ``/dev/virtio-ports/PORT``; its name is that of the port by default."""
+        if not port:
+            raise ConfigError("a virtio channel has a name; one without is a virtconsole")
+        options = cls(name=name or port, log=log, timestamps=timestamps, history=history)
+        options.port, options.bus = port, bus
+        return options
 
     def _apply(self, config: _core.Config) -> None:
-        config.console(self.device, self.index, self.history, self.log)
+        kind = (self.name, self.device, self.port, self.bus)
+        config.console(*kind, self.index, self.history, self.log, self.timestamps)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, AsyncIterator, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, AsyncIterator, Dict, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
 from ratite._core import Exit, Match
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Pattern, count, pattern, seconds, turns, wanted
+from ratite._words import Patterns, count, patterns, seconds, turns, wanted
 
 __all__ = ["Console", "Listener", "Machine", "Qtest"]
 
@@ -102,6 +102,11 @@ class Machine(Face):
         return Console(console)
 
     @property
+    def consoles(self) -> Dict[str, Console]:
+        """All consoles by their names."""
+        return {name: Console(console) for name, console in self._launched.consoles}
+
+    @property
     def qtest(self) -> Qtest:
         """The qtest session."""
         qtest = self._launched.qtest
@@ -130,14 +135,20 @@ class Console:
     def __init__(self, console: _core.Console) -> None:
         self._console = console
 
-    async def expect(self, what: Pattern, timeout: float = 60.0) -> Match:
-        """Waits until `what` appears, and takes everything up to its end."""
-        (text, regex), left = pattern(what), turns(seconds("timeout", timeout))
+    async def expect(
+        self, what: Patterns, timeout: float = 60.0, *, failing_on: Patterns = ()
+    ) -> Match:
+        """Waits until `what` appears, and takes everything up to its end; see `ratite.Console.expect`."""
+        wanted, failures, left = patterns(what), patterns(failing_on), turns(seconds("timeout", timeout))
         while True:
-            found = await self._console.find(text, regex, next(left))
+            found = await self._console.find(wanted, failures, next(left))
             match = found.take()
             if match is not None:
                 return match
+
+    def reader(self, *, from_now: bool = False) -> Console:
+        """The same console, read from a place of its own: from the oldest byte that is there, or from now on."""
+        return Console(self._console.reader(from_now))
 
     async def read(self, size: int = 1 << 30, timeout: float = 60.0) -> bytes:
         """Takes what has arrived, at most `size` bytes, and waits for the first. Empty at the end of the stream."""
@@ -160,8 +171,12 @@ class Console:
         await self._console.write(data)
 
     async def send_line(self, line: str) -> None:
-        """Types a line and Return."""
-        await self.write(line.encode() + b"\n")
+        """Types a line and Enter, which is a carriage return on a serial line."""
+        await self.write(line.encode() + b"\r")
+
+    async def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
+        """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
+        return await self._console.send_echoed(text, seconds("timeout", timeout))
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""

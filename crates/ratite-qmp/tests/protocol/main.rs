@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report, also in what they share")]
 
+mod agent;
+mod agent_peer;
+mod agent_work;
 mod arguments;
 mod blocked;
 mod commands;

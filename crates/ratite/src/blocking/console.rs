@@ -10,7 +10,7 @@ use crate::console::ConsoleError;
 use crate::console::Found;
 use crate::exit::Tail;
 use crate::history::Match;
-use crate::pattern::Pattern;
+use crate::pattern::Patterns;
 
 /// The console of a machine; see [`crate::Console`].
 #[derive(Debug, Clone)]
@@ -77,20 +77,20 @@ impl Console {
         self.inner.take()
     }
 
-    /// Waits until `pattern` appears; see [`crate::Console::expect`].
+    /// Waits until one of `patterns` appears; see [`crate::Console::expect`].
     ///
     /// # Errors
     /// As there.
-    pub fn expect(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Match, ConsoleError> {
-        self.background.wait("Console::expect", self.inner.expect(pattern, limit))
+    pub fn expect(&self, patterns: impl Into<Patterns>, limit: Duration) -> Result<Match, ConsoleError> {
+        self.background.wait("Console::expect", self.inner.expect(patterns, limit))
     }
 
     /// The same, but takes nothing; see [`crate::Console::find`].
     ///
     /// # Errors
     /// As there.
-    pub fn find(&self, pattern: impl Into<Pattern>, limit: Duration) -> Result<Found, ConsoleError> {
-        self.background.wait("Console::find", self.inner.find(pattern, limit))
+    pub fn find(&self, patterns: impl Into<Patterns>, limit: Duration) -> Result<Found, ConsoleError> {
+        self.background.wait("Console::find", self.inner.find(patterns, limit))
     }
 
     /// Waits until a read would yield something; see [`crate::Console::ready`].
@@ -107,6 +107,22 @@ impl Console {
     /// As there.
     pub fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
         self.background.wait("Console::write", self.inner.write(bytes))
+    }
+
+    /// Types a line and the Enter key; see [`crate::Console::send_line`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_line(&self, line: impl AsRef<str>) -> Result<(), ConsoleError> {
+        self.background.wait("Console::send_line", self.inner.send_line(line))
+    }
+
+    /// Types `text`, and waits for its echo; see [`crate::Console::send_echoed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_echoed(&self, text: impl AsRef<str>, limit: Duration) -> Result<Match, ConsoleError> {
+        self.background.wait("Console::send_echoed", self.inner.send_echoed(text, limit))
     }
 
     /// At most the last `limit` bytes; see [`crate::Console::tail`].

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::blocking::agent::Agent;
 use crate::blocking::console::Console;
 use crate::blocking::listener::Listener;
 use crate::blocking::qmp::Client;
@@ -188,6 +189,12 @@ impl Machine {
     pub fn consoles(&self) -> impl Iterator<Item = (&str, Console)> {
         let twin = |console: &crate::console::Console| Console::new(console.clone(), self.background.clone());
         self.inner.consoles().map(move |(name, console)| (name, twin(console)))
+    }
+
+    /// The agent in the guest, if the machine was given its channel; see [`crate::Machine::agent`].
+    #[must_use]
+    pub fn agent(&self) -> Option<Agent> {
+        self.inner.agent().map(|agent| Agent::new(agent.clone(), self.background.clone()))
     }
 
     /// The machine's qtest session, if it runs under qtest; see [`crate::Machine::qtest`].

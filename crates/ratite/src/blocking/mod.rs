@@ -22,14 +22,18 @@
 //! launched: the background threads are not there.
 
 mod accelerator;
+mod agent;
 mod console;
 mod listener;
 mod machine;
 mod qmp;
 mod qtest;
+pub mod reach;
 mod wait;
 
 pub use accelerator::Accelerators;
+pub use agent::Agent;
+pub use agent::GuestFile;
 pub use console::Console;
 pub use listener::Listener;
 pub use machine::Machine;
