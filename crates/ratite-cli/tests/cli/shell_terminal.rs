@@ -169,6 +169,25 @@ fn a_machine_that_dies_at_the_prompt_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_machine_that_ends_while_the_editor_asks_shows_all_its_events() {
+    let mut qemu = Qemu::start();
+    let shell = Shell::start(&[&qemu.one()]);
+    shell.terminal.type_bytes(b"\t\t");
+    shell.terminal.wait_for("possibilities? (y or n)");
+
+    for command in ["stop", "cont", "stop", "quit"] {
+        ratite(&["cmd", &qemu.two(), command]).assert_code(0);
+    }
+
+    let ended = shell.finish(0);
+    let events: Vec<&str> =
+        ended.screen.split("\"event\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(events, ["STOP", "RESUME", "STOP", "SHUTDOWN"], "{}", ended.screen);
+    assert!(ended.screen.ends_with("note: the machine has ended"), "{}", ended.screen);
+    qemu.wait();
+}
+
+#[test]
 fn a_machine_that_ends_at_the_prompt_shows_its_last_event() {
     let mut qemu = Qemu::start();
     let shell = Shell::start(&[&qemu.one()]);

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::DirBuilder;
 use std::io;
+use std::io::IsTerminal;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,14 +42,21 @@ pub(super) async fn converse(
     early: Vec<Event>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    say(&session.banner())?;
+    if io::stdout().is_terminal() {
+        say(&session.banner())?;
+    }
     for event in early {
         say(&session.hear(&event))?;
     }
     let mut editing = Editing::start(session.vocabulary.clone(), history()).map_err(terminal)?;
     let ended = Conversation { session, listener, editing: &mut editing }.run(signals).await;
-    editing.leave().await;
-    match ended? {
+    let unprinted = editing.leave().await;
+    let ended = ended?;
+    say(&unprinted.unwrap_or_default())?;
+    while let Ok(Some(event)) = listener.try_next() {
+        say(&session.hear(&event))?;
+    }
+    match ended {
         End::Left => Ok(()),
         End::Gone(Disconnect::ByPeer) if session.expects_end() => {
             report::remark("the machine has ended");
@@ -116,7 +124,8 @@ impl Conversation<'_> {
                         Err(why) => return Ok(Err(why)),
                     }
                 }
-                why = self.session.client.closed(), if !can_print => return Ok(Err(why)),
+                // What the machine said last is shown when the line has been left.
+                why = self.session.client.closed(), if !can_print || is_printing => return Ok(Err(why)),
             }
         }
     }
