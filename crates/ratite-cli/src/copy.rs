@@ -1,4 +1,4 @@
-//! Copies a console to stdout as it comes, without losing a byte, and looks for a pattern on the way.
+//! Copies a console to stdout as it comes, without losing a byte, and looks for patterns on the way.
 //!
 //! A reader of stdout that is slower than the guest holds the guest up, as it would without ratite: when too much waits
 //! to be written, the machine is paused, and goes on once that is on its way.
@@ -11,20 +11,27 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ratite::Console;
 use ratite::ConsoleError;
 use ratite::Machine;
+use ratite::Patterns;
 use ratite::Search;
 use ratite::SearchError;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::output::Bytes;
+use crate::records::ConsoleText;
+use crate::records::Records;
 
 /// How much may wait for a slow reader before the machine is paused.
 const MUCH: usize = 16 << 20;
 
 /// How much the console is to keep for us: what a serial port writes in many seconds, should we not come to read it.
 pub(crate) const HISTORY: usize = 64 << 20;
+
+/// How long it may take to find again what was found, with its groups, in all that is kept.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
 
 /// What happened meanwhile that matters at once.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,8 +45,8 @@ pub(crate) enum News {
 /// How it ended.
 #[derive(Debug)]
 pub(crate) struct Copied {
-    /// Whether what was looked for has appeared.
-    pub(crate) found: Result<bool, SearchError>,
+    /// Which of the patterns has appeared, by its place among them.
+    pub(crate) found: Result<Option<usize>, SearchError>,
     /// Why not everything is written, if it is not.
     pub(crate) written: io::Result<()>,
     /// How many bytes the console's history dropped before they could be read.
@@ -49,26 +56,45 @@ pub(crate) struct Copied {
 impl Default for Copied {
     /// What is known of a copy that was given up on.
     fn default() -> Self {
-        Self { found: Ok(false), written: Ok(()), lost: 0 }
+        Self { found: Ok(None), written: Ok(()), lost: 0 }
     }
+}
+
+/// What becomes of a console on stdout.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// Its bytes, as they are.
+    Bytes,
+    /// Nothing.
+    Nothing,
+    /// Records, each a line.
+    Records { records: Records, text: ConsoleText },
 }
 
 /// A console on its way to stdout.
 #[derive(Debug)]
 pub(crate) struct Copy {
     machine: Arc<Machine>,
+    patterns: Option<Patterns>,
     search: Option<Search>,
     news: Option<oneshot::Sender<News>>,
+    form: Form,
     backlog: Vec<u8>,
     copied: Copied,
 }
 
 impl Copy {
-    /// A copy of the console of `machine`, which looks for a pattern if there is a `search`.
-    pub(crate) fn of(machine: Arc<Machine>, search: Option<Search>) -> (Self, oneshot::Receiver<News>) {
+    /// A copy of the console of `machine`, in which patterns are looked for, behind what is in `backlog`.
+    pub(crate) fn of(
+        machine: Arc<Machine>,
+        patterns: Option<(Patterns, Search)>,
+        form: Form,
+        backlog: Vec<u8>,
+    ) -> (Self, oneshot::Receiver<News>) {
         let (news, receiver) = oneshot::channel();
-        let copy = Self { machine, search, news: Some(news), backlog: Vec::new(), copied: Copied::default() };
-        (copy, receiver)
+        let (patterns, search) = patterns.unzip();
+        let (news, copied) = (Some(news), Copied::default());
+        (Self { machine, patterns, search, news, form, backlog, copied }, receiver)
     }
 
     /// Copies until the console has ended, or nothing can be written any more.
@@ -83,16 +109,14 @@ impl Copy {
 
     async fn copy(mut self, output: Bytes, crowd: watch::Sender<usize>) -> Copied {
         let machine = self.machine.clone();
-        let Some(console) = machine.console() else {
-            return self.done(output.finish().await);
-        };
-        let mut has_ended = false;
+        let console = machine.console();
+        let mut has_ended = console.is_none();
         let is_closed = loop {
             if has_ended && self.backlog.is_empty() {
                 break false;
             }
             tokio::select! {
-                read = console.read(Duration::MAX), if !has_ended => has_ended = self.take(read),
+                read = read(console), if !has_ended => has_ended = self.take(read).await,
                 Some(room) = output.room(), if !self.backlog.is_empty() => {
                     room.send(std::mem::take(&mut self.backlog));
                 }
@@ -111,12 +135,24 @@ impl Copy {
     }
 
     /// Takes what was read; whether it was the last.
-    fn take(&mut self, read: Result<Vec<u8>, ConsoleError>) -> bool {
+    async fn take(&mut self, read: Result<Vec<u8>, ConsoleError>) -> bool {
         match read {
-            Ok(bytes) if bytes.is_empty() => return true,
+            Ok(bytes) if bytes.is_empty() => {
+                if let Form::Records { records, text } = &mut self.form {
+                    self.backlog.extend(records.console_ended(text));
+                }
+                return true;
+            }
             Ok(bytes) => {
-                self.look_at(&bytes);
-                self.backlog.extend(bytes);
+                let found = self.look_at(&bytes);
+                match &mut self.form {
+                    Form::Bytes => self.backlog.extend(bytes),
+                    Form::Nothing => {}
+                    Form::Records { records, text } => self.backlog.extend(records.console(text, &bytes)),
+                }
+                if let Some(index) = found {
+                    self.record_match(index).await;
+                }
             }
             Err(ConsoleError::Lagged { dropped }) => self.copied.lost += dropped,
             // Without a limit it can only lag or end.
@@ -125,13 +161,29 @@ impl Copy {
         false
     }
 
-    fn look_at(&mut self, bytes: &[u8]) {
-        let Some(search) = &mut self.search else { return };
-        self.copied.found = search.feed(bytes).map(|end| end.is_some());
-        if self.copied.found != Ok(false) {
-            self.search = None;
-            self.tell(News::SearchOver);
-        }
+    /// Looks for what is looked for; which it is, if it is there.
+    fn look_at(&mut self, bytes: &[u8]) -> Option<usize> {
+        let search = self.search.as_mut()?;
+        self.copied.found = match search.feed(bytes) {
+            Ok(None) => return None,
+            Ok(Some(_)) => Ok(search.found()),
+            Err(error) => Err(error),
+        };
+        self.search = None;
+        self.tell(News::SearchOver);
+        self.copied.found.clone().ok().flatten()
+    }
+
+    async fn record_match(&mut self, index: usize) {
+        let (Form::Records { records, .. }, Some(patterns)) = (&self.form, &self.patterns) else { return };
+        let Some(console) = self.machine.console() else { return };
+        // What was found is recorded, and the first match in the record is this one.
+        let found = match console.reader().expect(patterns, SECOND_LOOK).await {
+            Ok(found) => Some(found),
+            Err(ConsoleError::Failure { found, .. }) => Some(*found),
+            Err(_) => None,
+        };
+        self.backlog.extend(records.matched(patterns, index, found.as_ref()));
     }
 
     fn tell(&mut self, news: News) {
@@ -143,6 +195,14 @@ impl Copy {
 
     fn done(self, written: io::Result<()>) -> Copied {
         Copied { written, ..self.copied }
+    }
+}
+
+/// What the console has to say, if there is one.
+async fn read(console: Option<&Console>) -> Result<Vec<u8>, ConsoleError> {
+    match console {
+        Some(console) => console.read(Duration::MAX).await,
+        None => Ok(Vec::new()),
     }
 }
 

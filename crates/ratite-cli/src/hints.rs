@@ -1,6 +1,7 @@
 //! What a user can do about a failure: from what was said, to a line of advice. Pure but for a look at what is there, and
 //! at the limits that this program shares with what it starts.
 
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
@@ -23,11 +25,18 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
     }
     let mut hints = match failure {
         Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
-        Failure::Usage { hint, .. } => vec![hint.clone()],
+        Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
+        Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
+        Failure::Conversation { source, .. } => {
+            let hint = about_devices(failure).or_else(|| about_conversation(&**source));
+            Vec::from_iter(hint)
+        }
+        Failure::File { path, .. } if path.is_relative() => {
+            vec![in_folder("a path that does not begin with `/` begins in the folder `{folder}`")]
+        }
         Failure::TimedOut { what, .. } if what.starts_with("no QMP session") => vec![ONE_CLIENT.into()],
-        Failure::Conversation { .. } => Vec::from_iter(about_devices(failure)),
         Failure::Bug(_) => vec![BUG.into()],
         _ => Vec::new(),
     };
@@ -57,8 +66,6 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
     Some(format!("a program may have {limit} open files here (RLIMIT_NOFILE): `ulimit -n 1024` allows more"))
 }
 
-const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
-
 /// What a machine needs for people to see it and to be felt by it.
 fn about_devices(failure: &Failure) -> Option<String> {
     let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
@@ -70,6 +77,24 @@ fn about_devices(failure: &Failure) -> Option<String> {
         "without `--text` the picture is taken, whatever it shows"
     } else {
         return None;
+    };
+    Some(hint.into())
+}
+const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
+    let hint = match error.downcast_ref()? {
+        AgentError::NoAgent { heard: None, .. } => {
+            "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
+        }
+        AgentError::NoAgent { .. } => "`ratite agent --help` tells which channel an agent needs",
+        AgentError::Monitor { .. } => {
+            "an agent has a channel of its own: a `-device virtserialport` named org.qemu.guest_agent.0"
+        }
+        AgentError::Disabled { .. } => {
+            "`ratite agent info` lists what is enabled; the agent's own options, and frozen file systems, disable commands"
+        }
+        AgentError::Unknown { .. } => "`ratite agent info` lists what the agent has",
+        _ => return None,
     };
     Some(hint.into())
 }
@@ -244,8 +269,12 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
+    Some(in_folder(&advice.replace("{qemu}", program)))
+}
+
+fn in_folder(advice: &str) -> String {
     let folder = std::env::current_dir().unwrap_or_default();
-    Some(advice.replace("{qemu}", program).replace("{folder}", &folder.to_string_lossy()))
+    advice.replace("{folder}", &folder.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -9,10 +9,22 @@ use std::io::Write;
 
 use clap::builder::styling::AnsiColor;
 use clap::builder::styling::Style;
+use serde::Serialize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+
+/// Writes text to stdout.
+pub(crate) fn text(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// Writes a value to stdout, as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    text(&(serde_json::to_string(value)? + "\n"))
+}
 
 /// Bytes on their way to stdout. One piece is being written, and one may wait.
 #[derive(Debug)]
@@ -23,13 +35,27 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    /// Starts the thread that writes.
+    /// Starts the thread that writes a console, which leaves a terminal tidy behind it.
     pub(crate) fn to_stdout() -> io::Result<Self> {
+        Self::written_by(|inbox| match write_all(inbox)? {
+            Some(last) => tidy_terminal(last),
+            None => Ok(()),
+        })
+    }
+
+    /// Starts the thread that writes text.
+    pub(crate) fn text_to_stdout() -> io::Result<Self> {
+        Self::written_by(|inbox| write_all(inbox).map(drop))
+    }
+
+    fn written_by(
+        write: impl FnOnce(mpsc::Receiver<Vec<u8>>) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (pieces, inbox) = mpsc::channel(1);
         let (outcome_sender, outcome) = oneshot::channel();
         std::thread::Builder::new().name("ratite-stdout".into()).spawn(move || {
             // Nobody waits for it when the program ends first.
-            let _gone = outcome_sender.send(write_all(inbox));
+            let _gone = outcome_sender.send(write(inbox));
         })?;
         Ok(Self { pieces, outcome, reader: watch_reader() })
     }
@@ -79,7 +105,8 @@ fn watch_reader() -> Option<AsyncFd<io::Stdout>> {
     AsyncFd::with_interest(io::stdout(), Interest::ERROR).ok()
 }
 
-fn write_all(mut pieces: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+/// Writes all that comes; the last byte of it.
+fn write_all(mut pieces: mpsc::Receiver<Vec<u8>>) -> io::Result<Option<u8>> {
     let mut last = None;
     while let Some(piece) = pieces.blocking_recv() {
         let mut stdout = io::stdout().lock();
@@ -87,7 +114,7 @@ fn write_all(mut pieces: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
         stdout.flush()?;
         last = piece.last().copied().or(last);
     }
-    last.map_or(Ok(()), tidy_terminal)
+    Ok(last)
 }
 
 /// Leaves a terminal that a console has written to with plain letters, line wrap, a visible cursor, and nothing before

@@ -11,6 +11,7 @@
 use std::error::Error;
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ratite::AcceleratorError;
@@ -20,9 +21,16 @@ use ratite::Exit;
 use ratite::LaunchError;
 use ratite::ShutdownError;
 use ratite::Tail;
+use ratite::qmp;
+use ratite::qmp::AgentError;
+use ratite::qmp::CommandError;
+use ratite::qmp::ExecuteError;
+use ratite::qmp::GuestExit;
+use ratite::reach::ReachError;
 
 use crate::hints;
 use crate::output::Paint;
+use crate::progress;
 use crate::signals::Signal;
 
 /// Why a command did not do what it was asked for.
@@ -46,12 +54,40 @@ pub(crate) enum Failure {
     /// The machine ended otherwise than it should.
     #[error("{what}")]
     Ended { what: String, exit: Box<Exit>, console: Option<Tail> },
+    /// What means a failure happened while it ran.
+    #[error("{what}")]
+    Failed { what: String, exit: Option<Box<Exit>>, console: Option<Tail> },
+    /// A file that the user names is not to be had.
+    #[error("could not {doing} `{}`", path.display())]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
     /// The machine could not be ended well.
     #[error(transparent)]
     Shutdown(ShutdownError),
     /// Something went wrong with a machine that ran; how it ended says more.
     #[error("could not {doing}")]
     Conversation { doing: String, source: Box<dyn Error + Send + Sync>, exit: Option<Box<Exit>> },
+    /// A machine of another program is not to be had, or does not do what it should.
+    #[error("{error}")]
+    Reach {
+        error: Box<ReachError>,
+        /// What may help.
+        hint: Option<String>,
+    },
+    /// A machine of another program ended otherwise than it should.
+    #[error("the machine did not end well: {how}")]
+    EndedBadly { how: String },
+    /// stdin cannot be read.
+    #[error("could not read stdin")]
+    Input(#[source] io::Error),
+    /// What was asked for is not in the machine.
+    #[error("{problem}")]
+    NotThere { problem: String, source: Option<CommandError>, hint: String },
+    /// A program in the guest ended otherwise than well.
+    #[error("`{path}` {exit} in the guest")]
+    Program { path: String, exit: GuestExit },
+    /// A program in the guest ended otherwise than well, and that is told by the exit code alone.
+    #[error("the guest's program ended with {code}")]
+    Guests { code: u8 },
     /// The user's own limit is over.
     #[error("{what} within {limit:?}")]
     TimedOut {
@@ -87,26 +123,50 @@ pub(crate) enum Failure {
 }
 
 /// The program's exit code. The one table; the help text and the guide show it.
-pub(crate) fn exit_code(outcome: &Result<(), Failure>) -> u8 {
+pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
     match outcome {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
+        Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
         Err(
             Failure::Ended { .. }
+            | Failure::Failed { .. }
             | Failure::Shutdown(_)
-            | Failure::Conversation { .. }
+            | Failure::Program { .. }
+            | Failure::NotThere { .. }
+            | Failure::Input(_)
             | Failure::Output(_)
             | Failure::Incomplete(_)
             | Failure::System(_)
             | Failure::Accelerators(_)
             | Failure::NoneUsable { .. }
-            | Failure::Lines { .. },
+            | Failure::Lines { .. }
+            | Failure::Reach { .. }
+            | Failure::EndedBadly { .. },
         ) => 1,
+        Err(Failure::Conversation { source, .. }) => {
+            if is_time_over(&**source) {
+                4
+            } else {
+                1
+            }
+        }
+        Err(Failure::Guests { code }) => *code,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
-        Err(Failure::Launch(_)) => 3,
+        Err(Failure::Launch(_) | Failure::File { .. }) => 3,
         Err(Failure::TimedOut { .. }) => 4,
         Err(Failure::Bug(_)) => 70,
         Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
+    }
+}
+
+/// Whether a peer did not answer in time.
+fn is_time_over(error: &(dyn Error + 'static)) -> bool {
+    match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
+        (Some(agent), _, _) => AgentError::is_timed_out(agent),
+        (_, Some(command), _) => matches!(command, ExecuteError::TimedOut(_)),
+        (_, _, Some(session)) => matches!(session, qmp::Error::TimedOut(_)),
+        _ => error.source().is_some_and(is_time_over),
     }
 }
 
@@ -120,10 +180,12 @@ impl Failure {
     }
 
     /// How the process ended, if there was one and it has.
-    fn exit(&self) -> Option<&Exit> {
+    pub(crate) fn exit(&self) -> Option<&Exit> {
         match self {
             Self::Ended { exit, .. } => Some(exit),
-            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } => exit.as_deref(),
+            Self::Conversation { exit, .. } | Self::TimedOut { exit, .. } | Self::Failed { exit, .. } => {
+                exit.as_deref()
+            }
             Self::Shutdown(error) => error.exit(),
             Self::Signal { source, .. } => source.as_ref()?.exit(),
             _ => None,
@@ -151,7 +213,9 @@ impl Failure {
 
     fn console(&self) -> Option<&Tail> {
         match self {
-            Self::Ended { console, .. } | Self::TimedOut { console, .. } => console.as_ref(),
+            Self::Ended { console, .. } | Self::TimedOut { console, .. } | Self::Failed { console, .. } => {
+                console.as_ref()
+            }
             _ => None,
         }
     }
@@ -160,7 +224,10 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut said = self.to_string();
         let mut causes = Vec::new();
-        let mut source = self.source();
+        let mut source = match self {
+            Self::Reach { error, .. } => error.source(),
+            other => other.source(),
+        };
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
@@ -185,10 +252,11 @@ impl Failure {
 
 /// Tells how it ended on stderr, if there is something to tell.
 pub(crate) fn show(outcome: &Result<(), Failure>) {
+    progress::clear();
     let stderr = io::stderr();
     let paint = Paint::of(&stderr);
     let told = match outcome {
-        Ok(()) => return,
+        Ok(()) | Err(Failure::Guests { .. }) => return,
         Err(Failure::Arguments(error)) => error.print(),
         // Whoever closed stdout knows, and a terminal that is gone cannot be told.
         Err(Failure::Signal { signal: Signal::Pipe, source: None }) => return,
@@ -200,6 +268,7 @@ pub(crate) fn show(outcome: &Result<(), Failure>) {
 
 /// A line of talk on stderr, beside the data on stdout.
 pub(crate) fn remark(text: &str) {
+    progress::clear();
     let stderr = io::stderr();
     let label = Paint::of(&stderr).cyan("note:");
     // Talk that nobody hears changes nothing.
@@ -208,6 +277,7 @@ pub(crate) fn remark(text: &str) {
 
 /// What QEMU itself has said, after a run that went well.
 pub(crate) fn pass_on(words: &Tail) {
+    progress::clear();
     // Talk that nobody hears changes nothing.
     let _unheard = io::stderr().lock().write_all(&words.bytes);
 }

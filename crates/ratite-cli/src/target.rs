@@ -2,9 +2,15 @@
 
 use std::error::Error;
 
+use std::time::Duration;
+
 use ratite::qmp::Address;
+use ratite::qmp::Agent;
 use ratite::qmp::Client;
 use ratite::qmp::Options;
+use ratite::reach;
+use ratite::reach::ReachError;
+use ratite::reach::Remote;
 
 use crate::report::Failure;
 
@@ -37,12 +43,89 @@ impl Target {
                     exit: None,
                 })
             }
+            Self::Name(name) => remote(name).await?.qmp(options).await.map_err(failure),
+        }
+    }
+
+    /// Its guest's agent, each of whose commands has `limit`, and so does the connection.
+    pub(crate) async fn agent(&self, limit: Duration) -> Result<Agent, Failure> {
+        match self {
+            Self::Address(address) => {
+                let agent = Agent::connect(address, limit).await.map_err(|error| Failure::Conversation {
+                    doing: format!("connect to {address}"),
+                    source: Box::new(error),
+                    exit: None,
+                })?;
+                Ok(agent.with_limit(limit))
+            }
             Self::Name(name) => Err(Failure::Usage {
-                problem: format!("no machine is named `{name}`"),
-                hint: "an address holds a `/` or a `:`, such as ./qmp.sock or localhost:4444".into(),
+                problem: format!("the agent of a machine cannot be reached by its name yet: `{name}`"),
+                hint: "an address holds a `/` or a `:`, such as ./agent.sock or localhost:4444".into(),
             }),
         }
     }
+}
+
+/// The machine of this name.
+pub(crate) async fn remote(name: &str) -> Result<Remote, Failure> {
+    match reach::attach(name).await {
+        Ok(remote) => Ok(remote),
+        Err(error @ ReachError::NotThere { .. }) => {
+            let hint = Some(who_is_there(name).await);
+            Err(Failure::Reach { error: Box::new(error), hint })
+        }
+        Err(error) => Err(failure(error)),
+    }
+}
+
+pub(crate) fn failure(error: ReachError) -> Failure {
+    let hint = match &error {
+        ReachError::Folder { .. } => Some(FOLDER.to_owned()),
+        _ => None,
+    };
+    Failure::Reach { error: Box::new(error), hint }
+}
+
+const FOLDER: &str =
+    "`XDG_RUNTIME_DIR` names a folder that belongs to this user; reachable machines are below it";
+
+/// What helps somebody who has named a machine that is not there.
+async fn who_is_there(wanted: &str) -> String {
+    let names: Vec<String> =
+        reach::list().await.unwrap_or_default().into_iter().map(|facts| facts.name).collect();
+    match (nearest(wanted, &names), names.as_slice()) {
+        (_, []) => "no machine is reachable now; `ratite run --name NAME` starts one that is".into(),
+        (Some(near), [_]) => format!("there is `{near}`: is that the one?"),
+        (Some(near), all) => format!("there are {}: is `{near}` the one?", quoted(all)),
+        (None, [only]) => format!("there is `{only}`; an address holds a `/` or a `:`"),
+        (None, all) => format!("there are {}; an address holds a `/` or a `:`", quoted(all)),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The name that differs least from what was wanted, if it is more alike than not.
+fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> {
+    let near = names.iter().map(|name| (distance(wanted, name), name)).min()?;
+    (near.0 * 2 <= wanted.len().max(near.1.len())).then_some(near.1)
+}
+
+/// How many letters have to be put in, left out or replaced.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (above, letter) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (at, there) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *there);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(diagonal + 1).min(row[at] + 1);
+        }
+    }
+    row[other.len()]
 }
 
 #[cfg(test)]
@@ -59,5 +142,17 @@ mod tests {
         check("localhost:4444", Target::Address(Address::tcp("localhost", 4444)));
         assert!(Target::parse("").is_err());
         assert!(Target::parse("web:x").is_err());
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested_if_it_is_near() {
+        let names = ["web", "database", "router-1"].map(str::to_owned);
+
+        assert_eq!(nearest("wbe", &names), None);
+        assert_eq!(nearest("web1", &names), Some("web"));
+        assert_eq!(nearest("databse", &names), Some("database"));
+        assert_eq!(nearest("router-2", &names), Some("router-1"));
+        assert_eq!(nearest("mail", &names), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

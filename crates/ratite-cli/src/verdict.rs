@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use ratite::Exit;
-use ratite::Pattern;
+use ratite::Patterns;
 use ratite::SearchError;
 use ratite::ShutdownError;
 use ratite::Tail;
@@ -21,6 +21,10 @@ pub(crate) enum Cause {
     Itself,
     /// What was looked for appeared, or could not be looked for any more.
     SearchOver,
+    /// The guest panicked, and QEMU keeps it as it is.
+    Panicked,
+    /// The guest is off, and QEMU keeps it for a last picture.
+    Off,
     /// The user's limit was over.
     TimeOver,
     /// stdout took no more.
@@ -43,37 +47,51 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Whether that is what the user asked for, who may have `wanted` something on the console.
-    pub(crate) fn verdict(self, wanted: Option<&Pattern>, limit: Duration) -> Result<(), Failure> {
+    /// Whether that is what the user asked for, who may have looked for `patterns` on the console; how QEMU ended, if that
+    /// is known.
+    pub(crate) fn verdict(
+        self,
+        patterns: Option<&Patterns>,
+        limit: Duration,
+    ) -> Result<Option<Exit>, Failure> {
+        let wanted = patterns.filter(|patterns| patterns.wanted() > 0);
         let found = match (self.cause, self.copied.found.clone()) {
             (Cause::Signal(signal), _) => return Err(self.ended_by(signal)),
             (Cause::TimeOver, _) => return Err(self.too_late(wanted, limit)),
             (Cause::Unread, _) => return Err(self.unread(limit)),
             (_, Err(error)) => return Err(self.unsearchable(error)),
-            (_, Ok(found)) => found,
+            (_, Ok(found)) => found.and_then(|index| patterns.map(|patterns| (patterns, index))),
         };
         match &self.copied.written {
             Ok(()) => {}
             // A reader that goes when it has seen what it wanted, as `grep -q` does, has seen it.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && found => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && found.is_some() => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Err(self.ended_by(Signal::Pipe));
             }
-            Err(_) => return self.copied.written.map_err(Failure::Output),
+            Err(_) => return self.copied.written.map(|()| None).map_err(Failure::Output),
         }
         self.check_nothing_lost()?;
         match found {
-            true => self.remark_on_the_end(),
-            false => self.check_the_end(wanted)?,
+            Some((patterns, index)) if patterns.is_failure(index) => {
+                let pattern = patterns.get(index).map(ToString::to_string).unwrap_or_default();
+                Err(self.failed(format!("{pattern} appeared on the console")))
+            }
+            Some(_) => Ok(self.remark_on_the_end()),
+            None if matches!(self.cause, Cause::Panicked) => Err(self.failed("the guest panicked".into())),
+            None => self.check_the_end(wanted).map(Some),
         }
-        Ok(())
+    }
+
+    fn failed(self, what: String) -> Failure {
+        Failure::Failed { what, exit: exit(self.end), console: self.console }
     }
 
     fn ended_by(self, signal: Signal) -> Failure {
         Failure::Signal { signal, source: self.end.err() }
     }
 
-    fn too_late(self, wanted: Option<&Pattern>, limit: Duration) -> Failure {
+    fn too_late(self, wanted: Option<&Patterns>, limit: Duration) -> Failure {
         let what = match wanted {
             Some(wanted) => format!("{wanted} did not appear on the console"),
             None => "the machine did not end".to_owned(),
@@ -104,15 +122,16 @@ impl Ended {
     }
 
     /// What was wanted is there. That QEMU, interrupted at its work, did not end well is no more than worth a word.
-    fn remark_on_the_end(&self) {
+    fn remark_on_the_end(self) -> Option<Exit> {
         match &self.end {
             Ok(exit) if exit.success() => report::pass_on(&exit.log),
             Ok(exit) => report::remark(&exit.to_string()),
             Err(error) => report::remark(&error.to_string()),
         }
+        exit(self.end).map(|exit| *exit)
     }
 
-    fn check_the_end(self, wanted: Option<&Pattern>) -> Result<(), Failure> {
+    fn check_the_end(self, wanted: Option<&Patterns>) -> Result<Exit, Failure> {
         let exit = self.end.map_err(Failure::Shutdown)?;
         let what = match (wanted, exit.shutdown_reason.as_deref()) {
             (Some(wanted), _) => format!("the machine ended before {wanted} appeared on its console"),
@@ -120,7 +139,7 @@ impl Ended {
             (None, _) if !exit.success() => exit.to_string(),
             (None, _) => {
                 report::pass_on(&exit.log);
-                return Ok(());
+                return Ok(exit);
             }
         };
         let console = self.console.filter(|_| wanted.is_some());

@@ -134,12 +134,6 @@ impl Listener {
         self.wait(limit, || filter.describe(), look).await
     }
 
-    /// The oldest event that is there, without taking it.
-    #[must_use]
-    pub fn peek(&self) -> Option<Event> {
-        self.0.lock().events.front().map(|(_, event)| event.clone())
-    }
-
     /// Waits until an event was dropped that no read has told of, and says how many there are; takes nothing.
     pub(crate) async fn lag(&self) -> u64 {
         let lagged = self.wait(Duration::MAX, String::new, |_| {
@@ -148,6 +142,12 @@ impl Listener {
         });
         // It neither fails nor has a limit.
         lagged.await.unwrap_or_default()
+    }
+
+    /// The oldest event that is there, without taking it.
+    #[must_use]
+    pub fn peek(&self) -> Option<Event> {
+        self.0.lock().events.front().map(|(_, event)| event.clone())
     }
 
     /// Takes all events that are there, oldest first.

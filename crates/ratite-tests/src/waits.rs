@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ratite::Button;
+use ratite::Layout;
 use ratite::Machine;
+use ratite::Picture;
+use ratite::Tolerance;
 use ratite::blocking;
 use ratite::qmp::Command;
 use ratite::qmp::EventFilter;
@@ -45,6 +49,8 @@ pub fn every_wait(machine: &Arc<Machine>, limit: Duration) -> Vec<Wait> {
         "Machine::cmd_as" => machine.cmd_as::<Value>("stop", ()),
         "Machine::qmp" => machine.qmp(Command::new("stop").limit(limit)),
         "Machine::send_fd" => machine.send_fd("null", null()),
+        "Machine::human_monitor" => machine.human_monitor("info status"),
+        "Machine::human_monitor_on" => machine.human_monitor_on(0, "info status"),
         "Machine::event_wait" => machine.event_wait(other(), limit),
         "Machine::events_wait" => machine.events_wait(&[other(), other()], limit),
         "Machine::event_ready" => machine.event_ready(&other(), limit),
@@ -67,6 +73,21 @@ pub fn every_wait(machine: &Arc<Machine>, limit: Duration) -> Vec<Wait> {
         "Qtest::command" => machine.qtest().expect(HAS).command("clock_step"),
         "Qtest::raw" => machine.qtest().expect(HAS).raw("clock_step"),
         "Qtest::wait_irq" => machine.qtest().expect(HAS).wait_irq(1, true, limit),
+        "Screen::screenshot" => machine.screen().expect(HAS).screenshot(limit),
+        "Screen::screenshot_png" => machine.screen().expect(HAS).screenshot_png(limit),
+        "Screen::changed_from" => machine.screen().expect(HAS).changed_from(&black(), &Tolerance::exact(), limit),
+        "Screen::still" => machine.screen().expect(HAS).still(Duration::ZERO, &Tolerance::exact(), limit),
+        "Screen::looks_like" => machine.screen().expect(HAS).looks_like(&black(), &Tolerance::exact(), limit),
+        "Screen::text" => machine.screen().expect(HAS).text(limit),
+        "Screen::wait_text" => machine.screen().expect(HAS).wait_text("never", limit),
+        "Input::send_key" => machine.input().expect(HAS).send_key("a"),
+        "Input::type_text" => machine.input().expect(HAS).type_text("a", Layout::Us),
+        "Input::move_to" => machine.input().expect(HAS).move_to(0.5, 0.5),
+        "Input::move_by" => machine.input().expect(HAS).move_by(1, 1),
+        "Input::click" => machine.input().expect(HAS).click(Button::Left),
+        "Input::press_button" => machine.input().expect(HAS).press_button(Button::Left),
+        "Input::release_button" => machine.input().expect(HAS).release_button(Button::Left),
+        "Input::scroll" => machine.input().expect(HAS).scroll(1),
     }
 }
 
@@ -108,6 +129,8 @@ pub fn every_blocking_wait(
             "Machine::cmd_as" => machine.cmd_as::<Value>("stop", ()),
             "Machine::qmp" => machine.qmp(Command::new("stop").limit(limit)),
             "Machine::send_fd" => machine.send_fd("null", null()),
+            "Machine::human_monitor" => machine.human_monitor("info status"),
+            "Machine::human_monitor_on" => machine.human_monitor_on(0, "info status"),
             "Machine::event_wait" => machine.event_wait(other(), limit),
             "Machine::events_wait" => machine.events_wait(&[other(), other()], limit),
             "Machine::event_ready" => machine.event_ready(&other(), limit),
@@ -130,6 +153,21 @@ pub fn every_blocking_wait(
             "Qtest::command" => machine.qtest().expect(HAS).command("clock_step"),
             "Qtest::raw" => machine.qtest().expect(HAS).raw("clock_step"),
             "Qtest::wait_irq" => machine.qtest().expect(HAS).wait_irq(1, true, limit),
+            "Screen::screenshot" => machine.screen().expect(HAS).screenshot(limit),
+            "Screen::screenshot_png" => machine.screen().expect(HAS).screenshot_png(limit),
+            "Screen::changed_from" => machine.screen().expect(HAS).changed_from(&black(), &Tolerance::exact(), limit),
+            "Screen::still" => machine.screen().expect(HAS).still(Duration::ZERO, &Tolerance::exact(), limit),
+            "Screen::looks_like" => machine.screen().expect(HAS).looks_like(&black(), &Tolerance::exact(), limit),
+            "Screen::text" => machine.screen().expect(HAS).text(limit),
+            "Screen::wait_text" => machine.screen().expect(HAS).wait_text("never", limit),
+            "Input::send_key" => machine.input().expect(HAS).send_key("a"),
+            "Input::type_text" => machine.input().expect(HAS).type_text("a", Layout::Us),
+            "Input::move_to" => machine.input().expect(HAS).move_to(0.5, 0.5),
+            "Input::move_by" => machine.input().expect(HAS).move_by(1, 1),
+            "Input::click" => machine.input().expect(HAS).click(Button::Left),
+            "Input::press_button" => machine.input().expect(HAS).press_button(Button::Left),
+            "Input::release_button" => machine.input().expect(HAS).release_button(Button::Left),
+            "Input::scroll" => machine.input().expect(HAS).scroll(1),
         };
         meanwhile();
         let ended = waits.into_iter().map(|(name, wait)| (name, wait.join().expect("a wait does not panic")));
@@ -142,6 +180,11 @@ const HAS: &str = "the machine has all of it";
 /// An event that never comes.
 fn other() -> EventFilter {
     EventFilter::named("NEVER")
+}
+
+/// What a screen may have shown.
+fn black() -> Picture {
+    Picture::from_rgb(1, 1, [0; 3]).expect("it is one pixel")
 }
 
 fn null() -> File {

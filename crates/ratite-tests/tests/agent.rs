@@ -104,7 +104,7 @@ fn a_program_that_cannot_be_started_is_told_in_the_agents_words() {
         let real = GuestAgent::start();
         let agent = connect(&real).await;
 
-        let error = agent.exec(&GuestProgram::new("/nowhere"), PATIENCE).await.unwrap_err();
+        let error = agent.exec(&GuestProgram::new("/proc/nowhere"), PATIENCE).await.unwrap_err();
 
         assert!(matches!(error, AgentError::Refused { .. }), "{error:?}");
         assert!(chain(&error).contains("No such file"), "{}", chain(&error));

@@ -115,7 +115,11 @@ fn every_wait_without_a_limit_ends_with_qemu_and_at_once_when_it_is_dead() {
 fn every_wait_on_a_qemu_that_is_silent_ends_at_its_limit() {
     play(async |stage| {
         for limit in SHORT {
-            let config = stage.fake(&["never-answer=stop", "never-answer=getfd"]).qtest();
+            let commands = ["stop", "getfd", "add-fd", "query-status", "query-mice", "input-send-event"];
+            let silent: Vec<String> = commands.map(|name| format!("never-answer={name}")).to_vec();
+            let monitor = "never-answer=human-monitor-command";
+            let words: Vec<&str> = silent.iter().map(String::as_str).chain([monitor]).collect();
+            let config = stage.fake(&words).qtest();
             let config = config.console(ConsoleConfig::serial());
             let machine = Arc::new(limited(config, limit).launch().await.unwrap());
 

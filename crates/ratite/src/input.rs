@@ -174,6 +174,11 @@ impl Input {
     /// # Errors
     /// As [`Input::move_by`].
     pub async fn click(&self, button: Button) -> Result<(), InputError> {
+        let ended = |source| ExecuteError::Disconnected { command: INPUT_SEND_EVENT.into(), source };
+        // Told at once, whatever the limit is.
+        if let Some(why) = self.client.ended() {
+            return Err(ended(why).into());
+        }
         let input = self.clone();
         // A task of its own, which lives on when the caller goes away.
         let clicked = tokio::spawn(async move {

@@ -129,6 +129,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
 
+    #[doc = include_str!("../../../docs/guide/screens.md")]
+    struct Screens;
+
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;
 

@@ -298,14 +298,15 @@ impl Screen {
     ///
     /// A task of its own sees it to its end, so that nothing stays in QEMU when the caller goes away.
     async fn shoot(&self, format: Option<&'static str>) -> Result<Vec<u8>, ScreenError> {
-        let shot = Shot { client: self.client.clone(), device: self.device.clone(), format };
-        let ended = |_| {
-            ScreenError::Command(ExecuteError::Disconnected {
-                command: "screendump".into(),
-                source: Disconnect::Runtime,
-            })
+        let ended = |source| {
+            ScreenError::Command(ExecuteError::Disconnected { command: "screendump".into(), source })
         };
-        tokio::spawn(shot.take()).await.map_err(ended)?
+        // Told at once, whatever the limit is.
+        if let Some(why) = self.client.ended() {
+            return Err(ended(why));
+        }
+        let shot = Shot { client: self.client.clone(), device: self.device.clone(), format };
+        tokio::spawn(shot.take()).await.map_err(|_| ended(Disconnect::Runtime))?
     }
 }
 

@@ -34,7 +34,14 @@ impl WorkFolder {
         Self::make(base.as_ref(), false)
     }
 
-    /// The same, and whether the folder is left behind.
+    /// The same, but the folder is left behind, for a look at what went wrong; its name is `qemu-machine-kept-…`.
+    ///
+    /// # Errors
+    /// As [`WorkFolder::create`].
+    pub fn create_kept(base: impl AsRef<Path>) -> Result<Self, LaunchError> {
+        Self::make(base.as_ref(), true)
+    }
+
     pub(crate) fn make(base: &Path, keep: bool) -> Result<Self, LaunchError> {
         // Absolute: the guard and the sweep do not share our current folder.
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());

@@ -1,13 +1,20 @@
 //! The words of the command line, as types: one verb a file.
 
 mod accel;
+mod agent;
 mod cmd;
+mod console;
 mod demo;
 mod events;
 mod keys;
+mod log;
+mod ls;
+mod qom;
 mod run;
 mod screenshot;
 mod shell;
+mod stop;
+mod wait;
 
 use clap::Parser;
 use clap::Subcommand;
@@ -15,14 +22,33 @@ use clap::Subcommand;
 use crate::report::Failure;
 
 pub(crate) use accel::Accel;
+pub(crate) use agent::Agent;
+pub(crate) use agent::Channel as AgentChannel;
+pub(crate) use agent::Down;
+pub(crate) use agent::Exec as AgentExec;
+pub(crate) use agent::Form;
+pub(crate) use agent::FreezeAction;
+pub(crate) use agent::Sleep;
+pub(crate) use agent::SlowChannel as AgentSlowChannel;
+pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use cmd::Cmd;
+pub(crate) use console::Console;
 pub(crate) use demo::Demo;
 pub(crate) use events::Events;
 pub(crate) use keys::Keys;
+pub(crate) use log::Log;
+pub(crate) use ls::Ls;
+pub(crate) use qom::Qom;
+pub(crate) use qom::Verb as QomVerb;
+pub(crate) use qom::Watch as QomWatch;
+pub(crate) use run::Accelerator;
+pub(crate) use run::ConsoleKind;
 pub(crate) use run::Run;
 pub(crate) use run::Words;
 pub(crate) use screenshot::Screenshot;
 pub(crate) use shell::Shell;
+pub(crate) use stop::Stop;
+pub(crate) use wait::Wait;
 
 /// Reads the program's arguments.
 pub(crate) fn parse() -> Result<Cli, Failure> {
@@ -63,6 +89,27 @@ pub(crate) enum Verb {
     /// Presses keys of a machine's keyboard, or types a text
     #[command(after_help = keys::EXAMPLES, long_about = keys::AT_LENGTH)]
     Keys(Keys),
+    /// Lists the machines that can be reached by name
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(Ls),
+    /// Attaches to the console of a machine that runs elsewhere
+    #[command(after_help = console::EXAMPLES, long_about = console::AT_LENGTH)]
+    Console(Console),
+    /// Shows what a machine's console has recorded, and follows it
+    #[command(after_help = log::EXAMPLES)]
+    Log(Log),
+    /// Ends a machine that runs elsewhere
+    #[command(after_help = stop::EXAMPLES)]
+    Stop(Stop),
+    /// Waits for a machine's end, and tells how it ended
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(Wait),
+    /// Speaks with QEMU's agent in a guest: runs programs, reads and writes files, freezes, shuts down
+    #[command(after_help = agent::EXAMPLES, long_about = agent::AT_LENGTH)]
+    Agent(Agent),
+    /// Looks into the objects a QEMU is made of, and sets their properties
+    #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
+    Qom(Qom),
 }
 
 const EXIT_CODES: &str = "\

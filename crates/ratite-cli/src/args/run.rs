@@ -1,60 +1,90 @@
 //! The words of `ratite run`.
 
+mod hardware;
+mod watching;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use ratite::BadPattern;
-use ratite::Pattern;
 
 use crate::duration;
 
+pub(crate) use hardware::Accelerator;
+pub(crate) use hardware::Hardware;
+pub(crate) use watching::ConsoleKind;
+pub(crate) use watching::Watching;
+
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Ends the machine, and succeeds, once this text is on the console
-    #[arg(long, value_name = "TEXT", value_parser = literal)]
-    pub(crate) expect: Option<Pattern>,
+    #[command(flatten)]
+    pub(crate) hardware: Hardware,
 
-    /// The same for a regular expression over bytes
-    #[arg(long, value_name = "REGEX", value_parser = regex, conflicts_with = "expect")]
-    pub(crate) expect_regex: Option<Pattern>,
+    #[command(flatten)]
+    pub(crate) watching: Watching,
 
     /// Ends the machine, and fails, after a time such as 500ms, 30s, 2m, 1h
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, help_heading = ENDING)]
     pub(crate) timeout: Option<Duration>,
 
-    /// Writes the console to this file, too, over an older one
-    #[arg(long, value_name = "FILE")]
-    pub(crate) log: Option<PathBuf>,
-
     /// How long an end may take before the machine is killed
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s", help_heading = ENDING)]
     pub(crate) grace: Duration,
 
+    /// Keeps the machine's work folder, with the console in it as console.log, and says where it is
+    #[arg(long, help_heading = ENDING)]
+    pub(crate) keep: bool,
+
     /// Lets other programs speak QMP with the machine, on a Unix socket made at this path; may be repeated
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = AROUND)]
     pub(crate) qmp: Vec<PathBuf>,
 
     /// Starts QEMU by another program, with its arguments as in a shell, such as 'taskset -c 1'
-    #[arg(long, value_name = "COMMAND", value_parser = words)]
+    #[arg(long, value_name = "COMMAND", value_parser = words, help_heading = AROUND)]
     pub(crate) wrapper: Option<Words>,
 
     /// Keeps what QEMU itself says in this folder, as NAME.log; an older one becomes NAME.log.1
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) log_folder: Option<PathBuf>,
 
-    /// The NAME of that log; by default one that no other machine has
-    #[arg(long, value_name = "NAME", requires = "log_folder")]
+    /// Makes the machine reachable by this name for `ratite ls`, `console`, `log`, `stop`, `wait` and other programs of
+    /// this user; it names the log in --log-folder, too
+    #[arg(long, value_name = "NAME", help_heading = AROUND)]
     pub(crate) name: Option<OsString>,
 
     /// Makes the machine's work folder, which goes with it, in this folder instead of /var/tmp
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) base_folder: Option<PathBuf>,
 
-    /// The QEMU to run, and its arguments
-    #[arg(value_name = "QEMU", required = true, num_args = 1.., trailing_var_arg = true)]
+    /// The QEMU to run, and its arguments; or arguments alone, for qemu-system-x86_64
+    #[arg(
+        value_name = "QEMU",
+        num_args = 1..,
+        trailing_var_arg = true,
+        help_heading = None,
+        required_unless_present_any = ["kernel", "memory", "cpus", "machine", "accel"],
+    )]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The QEMU that is run when none is named.
+const QEMU: &str = "qemu-system-x86_64";
+
+const ENDING: &str = "Its end";
+
+const AROUND: &str = "Around it";
+
+impl Run {
+    /// The QEMU to run, and the arguments that the user gives it.
+    pub(crate) fn binary_and_arguments(&self) -> (OsString, Vec<OsString>) {
+        match self.command.split_first() {
+            Some((first, rest)) if !first.as_encoded_bytes().starts_with(b"-") => {
+                (first.clone(), rest.to_vec())
+            }
+            _ => (QEMU.into(), self.command.clone()),
+        }
+    }
 }
 
 /// The words of a command, as a shell reads them.
@@ -69,30 +99,25 @@ fn words(command: &str) -> Result<Words, &'static str> {
     }
 }
 
-fn literal(text: &str) -> Result<Pattern, &'static str> {
-    match text {
-        "" => Err("it is there before the machine has said anything"),
-        text => Ok(Pattern::literal(text)),
-    }
-}
-
-fn regex(expression: &str) -> Result<Pattern, BadPattern> {
-    Pattern::regex(expression)
-}
-
-pub(super) const USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...";
+pub(super) const USAGE: &str = "ratite run [OPTIONS] -- <QEMU> [ARGUMENTS]...
+       ratite run --kernel <FILE> [OPTIONS] [-- ARGUMENTS...]";
 
 pub(super) const AT_LENGTH: &str = "\
-Runs your own QEMU command line, with its serial console on stdout.
+Runs a QEMU command line, with its serial console on stdout.
 
-ratite puts before your arguments: no display, a QMP monitor, and the first
-serial port, which goes to stdout byte by byte. What QEMU says itself goes to
-stderr when it has ended. stdin is not read.
+What is behind `--` is yours: a QEMU and its arguments. With options such as --kernel
+or --memory the QEMU may be left out; it is qemu-system-x86_64 then. What ratite adds
+comes before your arguments, so that QEMU's rules for repeated options let yours win:
+no display, a QMP monitor, the first serial port, and what the options ask for.
 
-The machine ends when the guest powers off; when what --expect waits for
-appears, or the time is over; with Ctrl-C, SIGTERM or SIGHUP; and when nobody
-reads stdout any more. It is asked to quit, and killed after its grace or at a
-second Ctrl-C. A reader of stdout that is slower than the guest holds it up.
+The console goes to stdout byte by byte. What QEMU says itself goes to stderr when it
+has ended. stdin is not read. While stdout is no terminal, and stderr is one, a line
+there tells what is going on; it is gone at the end.
+
+The machine ends when the guest powers off or panics; when something appears that
+--expect or --fail-on waits for, or the time is over; with Ctrl-C, SIGTERM or SIGHUP;
+and when nobody reads stdout any more. It is asked to quit, and killed after its grace
+or at a second Ctrl-C. A reader of stdout that is slower than the guest holds it up.
 
 -nographic works as ever. A first `-serial stdio` or `-serial mon:stdio` asks for
 what ratite does anyway, and is left out. Any other -serial keeps the first serial
@@ -100,9 +125,12 @@ port: no console is shown then, and --expect and --log cannot be had.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  ratite run --kernel bzImage --append console=ttyS0 --memory 512M --accel auto
   ratite run -- qemu-system-x86_64 -m 512 -kernel bzImage -append console=ttyS0
-  ratite run --expect 'login: ' --timeout 2m -- qemu-system-x86_64 -m 512 disk.img
+  ratite run --expect 'login: ' --fail-on-linux --timeout 2m -- -m 512 disk.img
   ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
+  ratite run --name web -- qemu-system-x86_64 -m 512 disk.img     # then: ratite console web
+  ratite run --json --kernel bzImage --initrd test.cpio | jq -r 'select(.text).text'
   ratite run --wrapper 'taskset -c 1' --qmp ./qmp.sock -- qemu-system-aarch64 -M virt
 
 Exit codes: 0 when the machine ended well, or what was expected appeared; 1 when it
@@ -115,15 +143,35 @@ mod tests {
     use crate::args::Verb;
     use clap::Parser;
 
+    fn parsed(words: &[&str]) -> Box<Run> {
+        let cli = Cli::try_parse_from(["ratite", "run"].iter().chain(words)).unwrap();
+        let Verb::Run(run) = cli.verb else { panic!("{cli:?}") };
+        run
+    }
+
     #[test]
     fn everything_behind_the_binary_is_qemus() {
-        let cli =
-            Cli::try_parse_from(["ratite", "run", "--grace", "1s", "qemu", "--timeout", "x", "--", "-S"])
-                .unwrap();
+        let run = parsed(&["--grace", "1s", "qemu", "--timeout", "x", "--", "-S"]);
 
-        let Verb::Run(run) = cli.verb else { panic!("{cli:?}") };
         assert_eq!(run.command, ["qemu", "--timeout", "x", "--", "-S"]);
         assert_eq!((run.timeout, run.grace), (None, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_qemu_that_is_not_named_is_the_usual_one() {
+        let check = |words: &[&str], binary: &str, arguments: &[&str]| {
+            let (shown, rest) = parsed(words).binary_and_arguments();
+            assert_eq!(
+                (shown.to_str().unwrap(), rest),
+                (binary, arguments.iter().map(OsString::from).collect())
+            );
+        };
+
+        check(&["--kernel", "k"], QEMU, &[]);
+        check(&["--kernel", "k", "--", "-S", "x"], QEMU, &["-S", "x"]);
+        check(&["--", "-cdrom", "a.iso"], QEMU, &["-cdrom", "a.iso"]);
+        check(&["--memory", "1G", "--", "qemu-system-i386", "-S"], "qemu-system-i386", &["-S"]);
+        check(&["--", ""], "", &[]);
     }
 
     #[test]

@@ -86,7 +86,8 @@ fn shown(per_second: f64) -> String {
     format!("{number:.digits$} {unit}/s")
 }
 
-fn failure(error: AcceleratorError) -> Failure {
+/// A failed question to a QEMU.
+pub(super) fn failure(error: AcceleratorError) -> Failure {
     match error {
         AcceleratorError::Launch(error) => Failure::Launch(error),
         AcceleratorError::TimedOut { binary, limit } => Failure::TimedOut {

@@ -1,14 +1,21 @@
 //! The verbs, one a file, and what surrounds each of them: the runtime, the signals, and the net that catches a bug.
 
 mod accel;
+mod agent;
 mod cmd;
+mod console;
 mod demo;
 mod dialogue;
 mod events;
 mod keys;
+mod log;
+mod ls;
+mod qom;
 mod run;
 mod screenshot;
 mod shell;
+mod stop;
+mod wait;
 
 use std::fs::File;
 use std::io;
@@ -33,7 +40,14 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             let mut signals = Signals::listen().map_err(Failure::System)?;
             match cli.verb {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
+                Verb::Agent(agent) => agent::agent(agent, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
+                Verb::Ls(ls) => unless_signalled(&mut signals, ls::ls(&ls)).await,
+                Verb::Console(console) => console::console(&console, &mut signals).await,
+                Verb::Log(log) => unless_signalled(&mut signals, log::log(&log)).await,
+                Verb::Stop(stop) => unless_signalled(&mut signals, stop::stop(&stop)).await,
+                Verb::Wait(wait) => unless_signalled(&mut signals, wait::wait(&wait)).await,
+                Verb::Qom(qom) => qom::qom(qom, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
                 Verb::Shell(shell) => shell::shell(shell, &mut signals).await,
                 Verb::Cmd(cmd) => unless_signalled(&mut signals, cmd::cmd(&cmd)).await,

@@ -1,5 +1,9 @@
 //! `ratite run`: the user's own command line, its console on stdout, and an end in every case.
 
+mod accelerator;
+mod configure;
+mod launch;
+
 use std::panic;
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,28 +11,26 @@ use std::time::Duration;
 use std::time::Instant;
 
 use ratite::Console;
-use ratite::ConsoleConfig;
 use ratite::Exit;
-use ratite::ExtraMonitor;
-use ratite::LaunchErrorKind;
 use ratite::Machine;
-use ratite::MachineConfig;
-use ratite::Pattern;
+use ratite::Patterns;
+use ratite::SearchError;
 use ratite::ShutdownError;
-use ratite::Timeouts;
+use ratite::qmp::EventFilter;
 use ratite::qmp::within;
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::args::Run;
-use crate::args::Words;
 use crate::copy::Copied;
 use crate::copy::Copy;
-use crate::copy::HISTORY;
+use crate::copy::Form;
 use crate::copy::News;
 use crate::output::Bytes;
-use crate::qemu_args::FirstSerial;
-use crate::qemu_args::first_serial;
+use crate::progress;
+use crate::progress::Progress;
+use crate::records::Records;
 use crate::report;
 use crate::report::Failure;
 use crate::signals::Signals;
@@ -46,15 +48,41 @@ const CONSOLE_TAIL: usize = 2 << 10;
 
 /// Runs the user's command line to its end.
 pub(crate) async fn run(run: Run, signals: &mut Signals) -> Result<(), Failure> {
-    let config = configure(&run)?;
-    let clock = Clock::start(run.timeout);
-    let wanted = run.expect.or(run.expect_regex);
-    let output = Bytes::to_stdout().map_err(Failure::System)?;
-    let machine = Arc::new(launch(&config, clock, signals).await?);
+    let records = run.watching.json.then(Records::begin);
+    let outcome = to_its_end(&run, records, signals).await;
+    if let Some(records) = records {
+        write_last(records.ended(&outcome)).await;
+    }
+    outcome.map(drop)
+}
 
-    let (copy, news) = Copy::of(machine.clone(), wanted.as_ref().map(Pattern::search));
+async fn to_its_end(
+    run: &Run,
+    records: Option<Records>,
+    signals: &mut Signals,
+) -> Result<Option<Exit>, Failure> {
+    let clock = Clock::start(run.timeout);
+    let patterns = run.watching.patterns();
+    let search = patterns.as_ref().map(Patterns::search).transpose().map_err(too_large)?;
+    let progress = Progress::begin(progress::is_wanted(!run.watching.quiet), run.timeout);
+    let prepared = launch::prepare(run, records, &progress, clock, signals).await?;
+    let output = match records {
+        Some(_) => Bytes::text_to_stdout(),
+        None => Bytes::to_stdout(),
+    };
+    let output = output.map_err(Failure::System)?;
+    progress.phase("starting QEMU");
+    let machine = Arc::new(launch::launch(&prepared, clock, signals).await?);
+    progress.phase("running");
+    progress.follow(&machine);
+
+    let launched = records.map(|records| records.launched(&machine)).unwrap_or_default();
+    let form = form(run, records);
+    let begun = [prepared.said, launched].concat();
+    let (copy, news) = Copy::of(machine.clone(), patterns.clone().zip(search), form, begun);
     let mut copying = tokio::spawn(copy.run(output));
     let cause = cause(&machine, news, clock, signals).await;
+    progress.phase("ending");
     let end = end(&machine, &cause, run.grace, signals).await;
     let (cause, copied) = rest(&mut copying, cause, clock, signals).await;
 
@@ -66,76 +94,36 @@ pub(crate) async fn run(run: Run, signals: &mut Signals) -> Result<(), Failure> 
         console: console.map(|console| console.tail(CONSOLE_TAIL)),
         log_fault: console.and_then(Console::log_fault),
     };
-    ended.verdict(wanted.as_ref(), clock.limit)
+    drop(progress);
+    ended.verdict(patterns.as_ref(), clock.limit)
 }
 
-/// The user's command line with ratite's console, if it has room for one.
-fn configure(run: &Run) -> Result<MachineConfig, Failure> {
-    let mut words = run.command.iter().cloned();
-    let binary = words.next().unwrap_or_default();
-    let mut args: Vec<_> = words.collect();
-    let serial = first_serial(&args);
-    if let FirstSerial::Terminal(at) = serial {
-        args.drain(at..at + 2);
+fn too_large(error: SearchError) -> Failure {
+    Failure::Usage {
+        problem: error.to_string(),
+        hint: "what is looked for is searched all at once; fewer or shorter expressions fit".into(),
     }
-    let connect = Timeouts::default().connect;
-    let config = surroundings(run, MachineConfig::new(binary).args(args)).timeouts(Timeouts {
-        connect: run.timeout.map_or(connect, |limit| limit.min(connect)),
-        ..Timeouts::default()
-    });
-    let FirstSerial::Taken(taken) = serial else {
-        let console = ConsoleConfig::serial().history(HISTORY);
-        return Ok(config.console(match &run.log {
-            Some(path) => console.log(path),
-            None => console,
-        }));
+}
+
+/// Writes the last record, for as long as its reader may take.
+async fn write_last(record: Vec<u8>) {
+    let Ok(output) = Bytes::text_to_stdout() else { return };
+    let written = async {
+        if let Some(room) = output.room().await {
+            room.send(record);
+        }
+        output.finish().await
     };
-    if run.expect.is_some() || run.expect_regex.is_some() || run.log.is_some() {
-        return Err(Failure::Usage {
-            problem: format!("`-serial {taken}` has the first serial port, so there is no console to read"),
-            hint: "without `-serial`, `ratite run` has the console; `--expect` and `--log` need it".into(),
-        });
-    }
-    report::remark(&format!("`-serial {taken}` has the first serial port, so no console is shown"));
-    Ok(config)
+    // Whoever does not read has the exit code.
+    let _unread = within(LAST_WRITES, "the last record", written).await;
 }
 
-/// What the user wants around the machine.
-fn surroundings(run: &Run, mut config: MachineConfig) -> MachineConfig {
-    for path in &run.qmp {
-        config = config.extra_monitor(ExtraMonitor::Qmp(path.clone()));
+fn form(run: &Run, records: Option<Records>) -> Form {
+    match records {
+        Some(records) => Form::Records { records, text: Default::default() },
+        None if run.watching.quiet => Form::Nothing,
+        None => Form::Bytes,
     }
-    if let Some(Words(words)) = &run.wrapper {
-        config = config.wrapper(words);
-    }
-    if let Some(folder) = &run.log_folder {
-        config = config.log_folder(folder);
-    }
-    if let Some(name) = &run.name {
-        config = config.name(name);
-    }
-    if let Some(folder) = &run.base_folder {
-        config = config.base_folder(folder);
-    }
-    config
-}
-
-async fn launch(config: &MachineConfig, clock: Clock, signals: &mut Signals) -> Result<Machine, Failure> {
-    let launched = tokio::select! {
-        biased;
-        signal = signals.next() => return Err(Failure::Signal { signal, source: None }),
-        launched = config.launch() => launched,
-    };
-    launched.map_err(|error| match error.kind() {
-        LaunchErrorKind::TimedOut { .. } if clock.left().is_zero() => Failure::TimedOut {
-            what: "the machine was not launched".into(),
-            limit: clock.limit,
-            source: Some(error),
-            exit: None,
-            console: None,
-        },
-        _ => Failure::Launch(error),
-    })
 }
 
 async fn cause(
@@ -153,9 +141,19 @@ async fn cause(
                 News::Unwritable => Cause::Unwritable,
             },
             _status = machine.exited() => Cause::Itself,
+            () = stands_still(machine) => Cause::Panicked,
         }
     };
     within(clock.left(), "end", happening).await.unwrap_or(Cause::TimeOver)
+}
+
+/// Waits until the guest has panicked and QEMU keeps it as it is. Where a panic ends QEMU, that says more.
+async fn stands_still(machine: &Machine) {
+    let panic = EventFilter::named("GUEST_PANICKED").data(json!({ "action": "pause" }));
+    if machine.event_ready(&panic, Duration::MAX).await.is_err() {
+        // The machine's end is seen by others.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Ends the machine as gently as it lets us; at once when the user asks again.

@@ -5,17 +5,23 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 mod accel;
+mod agent;
 mod cmd;
 mod console;
 mod demo;
 mod endings;
 mod failures;
 mod harness;
+mod machine;
 mod options;
+mod patterns;
 mod qemu;
+mod qom;
+mod records;
 mod screen;
 mod shell;
 mod shell_terminal;
 mod shortages;
 mod terminal;
 mod usage;
+mod walk_through;

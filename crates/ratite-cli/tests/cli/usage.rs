@@ -26,7 +26,11 @@ fn a_wrong_command_line_is_refused_with_its_reason() {
     check_refused(&["run", "--expect-regex", "a(b", "--", "qemu"], "unclosed group");
     check_refused(&["run", "--wrapper", "sh -c 'x", "--", "qemu"], "a quote is not closed");
     check_refused(&["run", "--name", "x", "--", "qemu"], "--log-folder <FOLDER>");
-    check_refused(&["run", "--expect", "a", "--expect-regex", "b", "--", "qemu"], "cannot be used with");
+    check_refused(&["run", "--json", "--quiet", "--", "qemu"], "cannot be used with");
+    check_refused(&["run", "--initrd", "x", "--", "qemu"], "--kernel <FILE>");
+    check_refused(&["run", "--cpus", "0", "--", "qemu"], "invalid value '0'");
+    check_refused(&["run", "--accel", "", "--", "qemu"], "it names none");
+    check_refused(&["run", "--fail-on", "", "--", "qemu"], "it is there before the machine has said");
 }
 
 #[test]
@@ -35,13 +39,21 @@ fn what_needs_a_console_is_refused_without_one() {
 
     check_refused(&["run", "--expect", "a", "--", "qemu", "-serial", "file:x"], serial);
     check_refused(&["run", "--log", "l", "--", "qemu", "-serial", "file:x"], serial);
+    check_refused(
+        &["run", "--fail-on-linux", "--", "qemu", "-serial", "file:x"],
+        "`--fail-on-linux` needs it",
+    );
+    check_refused(
+        &["run", "--console", "none", "--expect", "a", "--", "qemu"],
+        "with `--console none` there is no",
+    );
 }
 
 #[test]
 fn help_and_version_are_data() {
     let help = ratite(&["run", "--help"]);
     help.assert_code(0);
-    assert!(help.stdout().contains("Examples:\n  ratite run -- qemu-system-x86_64"), "{}", help.stdout());
+    assert!(help.stdout().contains("Examples:\n  ratite run --kernel bzImage"), "{}", help.stdout());
 
     let version = ratite(&["--version"]);
     version.assert_code(0);

@@ -33,8 +33,8 @@ use crate::workdir::Log;
 /// A machine that runs, or ran; see [`crate::Machine`].
 #[derive(Debug)]
 pub struct Machine {
-    inner: crate::machine::Machine,
-    background: Background,
+    pub(super) inner: crate::machine::Machine,
+    pub(super) background: Background,
 }
 
 impl Machine {

@@ -24,19 +24,24 @@
 mod accelerator;
 mod agent;
 mod console;
+mod devices;
+mod input;
 mod listener;
 mod machine;
 mod qmp;
 mod qtest;
 pub mod reach;
+mod screen;
 mod wait;
 
 pub use accelerator::Accelerators;
 pub use agent::Agent;
 pub use agent::GuestFile;
 pub use console::Console;
+pub use input::Input;
 pub use listener::Listener;
 pub use machine::Machine;
 pub use qmp::Client;
 pub use qmp::Server;
 pub use qtest::Qtest;
+pub use screen::Screen;

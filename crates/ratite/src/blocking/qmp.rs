@@ -58,6 +58,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// What a twin of something else that stands on a session needs.
+    pub(super) fn parts(&self) -> (ratite_qmp::Client, Background) {
+        (self.inner.clone(), self.background.clone())
+    }
+
     pub(super) fn new(inner: ratite_qmp::Client, background: Background) -> Self {
         Self { inner, background }
     }
