@@ -294,9 +294,10 @@ fn a_dumb_terminal_shows_events_before_the_next_prompt() {
     terminal.wait_for("(QEMU) ");
     ratite(&["cmd", &qemu.two(), "stop"]).assert_code(0);
 
-    terminal.type_bytes(b"\n");
+    // The reply comes behind the event, on one socket.
+    terminal.type_bytes(b"query-name\n");
 
-    terminal.wait_for("\"event\": \"STOP\"}\n(QEMU)");
+    terminal.wait_for("\"event\": \"STOP\"}\n{\"return\": {}}\n(QEMU)");
     terminal.type_bytes(b"exit\n");
     assert_eq!(terminal.finish().code, 0);
 }
