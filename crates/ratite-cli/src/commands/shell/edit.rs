@@ -138,6 +138,11 @@ impl Editing {
         typed.or_else(|| Some(Typed::Failed(io::Error::other("the thread that edits lines is gone"))))
     }
 
+    /// Whether a line is being written, or has been: the editor has drawn it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.waits_since.is_some_and(|since| self.drawn.times() > since)
+    }
+
     /// Whether something can be printed above the line.
     pub(super) fn can_print(&self) -> bool {
         self.printer.is_some()

@@ -105,18 +105,22 @@ impl Conversation<'_> {
 
     /// Waits for a line, and prints events above it meanwhile; or why there are no more.
     async fn typed(&mut self, signals: &mut Signals) -> Result<Result<Typed, Disconnect>, Failure> {
+        let mut is_given_up = false;
         loop {
             let is_printing = self.editing.is_printing();
             let can_print = self.editing.can_print();
             tokio::select! {
                 biased;
                 signal = signals.next() => match signal {
-                    // It came when the wait for a reply was just over; while a line is written, the editor has it.
-                    Signal::Interrupt => {}
+                    // While a line is written, the editor has it. So it came just before, for a wait that is over, or
+                    // just behind Enter.
+                    Signal::Interrupt => is_given_up = self.editing.has_begun(),
                     signal => return Err(Failure::Signal { signal, source: None }),
                 },
-                news = self.editing.news() => if let Some(typed) = news {
-                    return Ok(Ok(typed));
+                news = self.editing.news() => match news {
+                    Some(Typed::Line(_)) if is_given_up => return Ok(Ok(Typed::Interrupted)),
+                    Some(typed) => return Ok(Ok(typed)),
+                    None => {}
                 },
                 event = self.listener.next(Duration::MAX), if can_print && !is_printing => {
                     match self.told(event) {
