@@ -127,6 +127,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/commands.md")]
     struct Commands;
 
+    #[doc = include_str!("../../../docs/guide/shell.md")]
+    struct QmpFromAShell;
+
     #[doc = include_str!("../../../docs/guide/events.md")]
     struct Events;
 
