@@ -139,6 +139,12 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
 
+    #[doc = include_str!("../../../docs/guide/agent.md")]
+    struct Agent;
+
+    #[doc = include_str!("../../../docs/guide/qom.md")]
+    struct Qom;
+
     #[doc = include_str!("../../../docs/guide/reach.md")]
     struct Reach;
 
