@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use crate::errors::Raise;
 use crate::errors::raise;
 use crate::pending::Pending;
+use crate::terminal::TerminalView;
 use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
@@ -40,6 +41,10 @@ impl Console {
     pub(crate) fn new(inner: ratite::Console) -> Self {
         Self { inner: Owned::new(inner) }
     }
+
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&ratite::Console> {
+        self.inner.get(py)
+    }
 }
 
 fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
@@ -47,9 +52,9 @@ fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 }
 
 /// A text, and whether it is a regular expression.
-type Wanted = (String, bool);
+pub(crate) type Wanted = (String, bool);
 
-fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
+pub(crate) fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
     let pattern = |(text, regex): Wanted| match regex {
         true => Pattern::regex(text).map_err(|error| raise(py, "PatternError", error.to_string(), [])),
         false => Ok(Pattern::literal(text)),
@@ -125,6 +130,11 @@ impl Console {
             let found = Found { found: Owned::new(Mutex::new(Some(found))) };
             Ok(Py::new(py, found)?.into_any())
         }))
+    }
+
+    /// The console as it looks on a terminal of so many columns and rows.
+    fn terminal(&self, py: Python<'_>, columns: usize, rows: usize) -> PyResult<TerminalView> {
+        Ok(TerminalView::new(self.inner.get(py)?.terminal(columns, rows)))
     }
 
     /// Writes all of `data`.

@@ -16,6 +16,8 @@ mod listener;
 mod machine;
 mod pending;
 mod qtest;
+mod shell;
+mod terminal;
 mod values;
 mod work_folder;
 
@@ -54,6 +56,16 @@ mod _core {
     use super::pending::Pending;
     #[pymodule_export]
     use super::qtest::Qtest;
+    #[pymodule_export]
+    use super::shell::Shell;
+    #[pymodule_export]
+    use super::shell::ShellOutput;
+    #[pymodule_export]
+    use super::terminal::Terminal;
+    #[pymodule_export]
+    use super::terminal::TerminalView;
+    #[pymodule_export]
+    use super::terminal::plain_text;
     #[pymodule_export]
     use super::work_folder::WorkFolder;
 

@@ -6,7 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
-from ratite._core import Exit, Match, ProcessExit, linux_failures
+from ratite._core import Exit, Match, ProcessExit, ShellOutput, Terminal, linux_failures, plain_text
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -23,16 +23,21 @@ from ratite._errors import (
     GuestPanicked,
     Lagged,
     LaunchError,
+    LoginRefused,
     MachineExited,
     NegotiationError,
     NoMonitor,
     PatternError,
     ProtocolError,
     QtestError,
+    ShellError,
+    ShellFailed,
+    ShellGone,
     ShutdownError,
     TimedOut,
 )
 from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._shell import Shell, TerminalView
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -60,6 +65,7 @@ __all__ = [
     "Lagged",
     "LaunchError",
     "Listener",
+    "LoginRefused",
     "Machine",
     "MachineExited",
     "Match",
@@ -70,8 +76,16 @@ __all__ = [
     "ProtocolError",
     "Qtest",
     "QtestError",
+    "Shell",
+    "ShellError",
+    "ShellFailed",
+    "ShellGone",
+    "ShellOutput",
     "ShutdownError",
+    "Terminal",
+    "TerminalView",
     "TimedOut",
+    "plain_text",
 ]
 
 for _name in __all__:

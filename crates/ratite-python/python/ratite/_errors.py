@@ -21,6 +21,10 @@ Error
 │   ├── ConsoleEnded       (also an EOFError)
 │   ├── ConsoleFailure
 │   └── GuestPanicked
+├── ShellError
+│   ├── LoginRefused
+│   ├── ShellFailed
+│   └── ShellGone
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
@@ -30,7 +34,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 if TYPE_CHECKING:
-    from ratite._core import Exit, Match, ProcessExit
+    from ratite._core import Exit, Match, ProcessExit, ShellOutput
 
 
 class Error(Exception):
@@ -185,6 +189,35 @@ class GuestPanicked(ConsoleError):
 
     event: Mapping[str, Any] = {}
     """What QEMU says of it."""
+
+
+class ShellError(Error):
+    """A guest's shell did not do what it was told."""
+
+    output: str = ""
+    """What the command had printed."""
+
+
+class LoginRefused(ShellError):
+    """The guest did not let the user in."""
+
+    user: str = ""
+    """Who."""
+    said: str = ""
+    """What the guest said."""
+
+
+class ShellFailed(ShellError):
+    """A command has failed, and `check` was asked for."""
+
+    status: int = 0
+    """Its exit status."""
+    result: ShellOutput
+    """All that it has brought."""
+
+
+class ShellGone(ShellError):
+    """The shell has ended, or another is in its place, which `Shell.attach` can take."""
 
 
 class QtestError(Error):
