@@ -133,8 +133,14 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
 
+    #[doc = include_str!("../../../docs/guide/shells.md")]
+    struct Shells;
+
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
+
+    #[doc = include_str!("../../../docs/guide/reach.md")]
+    struct Reach;
 
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;

@@ -6,6 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
+from ratite._agent import Agent, GuestOutput
 from ratite._core import Exit, Match, ProcessExit, ShellOutput, Terminal, linux_failures, plain_text
 from ratite._errors import (
     AddressError,
@@ -26,6 +27,7 @@ from ratite._errors import (
     LoginRefused,
     MachineExited,
     NegotiationError,
+    NoAgent,
     NoMonitor,
     PatternError,
     ProtocolError,
@@ -34,6 +36,7 @@ from ratite._errors import (
     ShellFailed,
     ShellGone,
     ShutdownError,
+    StillRuns,
     TimedOut,
 )
 from ratite._machine import Console, Listener, Machine, Qtest
@@ -46,6 +49,7 @@ del linux_failures
 
 __all__ = [
     "AddressError",
+    "Agent",
     "ArgumentsError",
     "CommandError",
     "ConfigError",
@@ -60,6 +64,7 @@ __all__ = [
     "Exit",
     "ForkedError",
     "GreetingError",
+    "GuestOutput",
     "GuestPanicked",
     "LINUX_FAILURES",
     "Lagged",
@@ -70,6 +75,7 @@ __all__ = [
     "MachineExited",
     "Match",
     "NegotiationError",
+    "NoAgent",
     "NoMonitor",
     "PatternError",
     "ProcessExit",
@@ -82,6 +88,7 @@ __all__ = [
     "ShellGone",
     "ShellOutput",
     "ShutdownError",
+    "StillRuns",
     "Terminal",
     "TerminalView",
     "TimedOut",
