@@ -15,6 +15,7 @@ use ratite::MachineError;
 use ratite::ProcessExit;
 use ratite::QtestError;
 use ratite::ScreenError;
+use ratite::ShellError;
 use ratite::ShutdownError;
 use ratite::ShutdownErrorKind;
 use ratite::Tail;
@@ -29,6 +30,7 @@ use ratite::qmp::TimedOut;
 use crate::console;
 use crate::exit;
 use crate::picture::Picture;
+use crate::shell::ShellOutput;
 use crate::values::seconds;
 
 /// What can be raised in Python.
@@ -395,6 +397,43 @@ impl Raise for InputError {
         match self {
             Self::Command(error) => error.raise(py),
             _ => raise(py, "InputError", message, []),
+        }
+    }
+}
+
+impl Raise for ShellError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        let tail = |output: &str| Ok(("tail", PyBytes::new(py, output.as_bytes()).into_any()));
+        match self {
+            Self::TimedOut { wait, output } => {
+                let message = format!("no {} within {} s", wait.what, seconds(wait.limit));
+                let fields =
+                    [field(py, "what", wait.what), field(py, "limit", seconds(wait.limit)), tail(&output)];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Ended { why, output } => {
+                let error = why.raise(py);
+                match error.value(py).setattr("tail", PyBytes::new(py, output.as_bytes())) {
+                    Ok(()) => error,
+                    Err(error) => error,
+                }
+            }
+            Self::Refused { user, said } => {
+                raise(py, "LoginRefused", message, [field(py, "user", user), field(py, "said", said)])
+            }
+            Self::Gone { output, .. } => raise(py, "ShellGone", message, [field(py, "output", output)]),
+            Self::Failed { output, .. } => {
+                let fields = [
+                    field(py, "status", output.status),
+                    field(py, "output", &output.output),
+                    field(py, "result", ShellOutput::from(output.clone())),
+                ];
+                raise(py, "ShellFailed", message, fields)
+            }
+            Self::Untypable { .. } => raise(py, "ConfigError", message, []),
+            Self::Console(error) => error.raise(py),
+            _ => raise(py, "ShellError", message, []),
         }
     }
 }

@@ -20,6 +20,8 @@ mod pending;
 mod picture;
 mod qtest;
 mod screen;
+mod shell;
+mod terminal;
 mod values;
 mod work_folder;
 
@@ -68,6 +70,16 @@ mod _core {
     use super::qtest::Qtest;
     #[pymodule_export]
     use super::screen::Screen;
+    #[pymodule_export]
+    use super::shell::Shell;
+    #[pymodule_export]
+    use super::shell::ShellOutput;
+    #[pymodule_export]
+    use super::terminal::Terminal;
+    #[pymodule_export]
+    use super::terminal::TerminalView;
+    #[pymodule_export]
+    use super::terminal::plain_text;
     #[pymodule_export]
     use super::work_folder::WorkFolder;
 

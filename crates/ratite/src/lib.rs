@@ -136,6 +136,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
 
+    #[doc = include_str!("../../../docs/guide/shells.md")]
+    struct Shells;
+
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
 

@@ -8,6 +8,7 @@
 
 from ratite._agent import Agent, GuestOutput
 from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
+from ratite._core import Exit, Match, ProcessExit, ShellOutput, Terminal, linux_failures, plain_text
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -25,6 +26,7 @@ from ratite._errors import (
     InputError,
     Lagged,
     LaunchError,
+    LoginRefused,
     MachineExited,
     NegotiationError,
     NoAgent,
@@ -33,11 +35,16 @@ from ratite._errors import (
     ProtocolError,
     QtestError,
     ScreenError,
+    ShellError,
+    ShellFailed,
+    ShellGone,
     ShutdownError,
     StillRuns,
     TimedOut,
 )
 from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
+from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._shell import Shell, TerminalView
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -69,6 +76,7 @@ __all__ = [
     "Lagged",
     "LaunchError",
     "Listener",
+    "LoginRefused",
     "Machine",
     "MachineExited",
     "Match",
@@ -84,9 +92,17 @@ __all__ = [
     "Screen",
     "ScreenError",
     "ScreenText",
+    "Shell",
+    "ShellError",
+    "ShellFailed",
+    "ShellGone",
+    "ShellOutput",
     "ShutdownError",
     "StillRuns",
+    "Terminal",
+    "TerminalView",
     "TimedOut",
+    "plain_text",
 ]
 
 for _name in __all__:

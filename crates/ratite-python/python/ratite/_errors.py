@@ -25,6 +25,10 @@ Error
 │   └── GuestPanicked
 ├── ScreenError
 ├── InputError
+├── ShellError
+│   ├── LoginRefused
+│   ├── ShellFailed
+│   └── ShellGone
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
@@ -34,7 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 if TYPE_CHECKING:
-    from ratite._core import Exit, Match, Picture, ProcessExit
+    from ratite._core import Exit, Match, Picture, ProcessExit, ShellOutput
 
 
 class Error(Exception):
@@ -216,6 +220,35 @@ class InputError(Error):
 
     Nothing was sent.
     """
+
+
+class ShellError(Error):
+    """A guest's shell did not do what it was told."""
+
+    output: str = ""
+    """What the command had printed."""
+
+
+class LoginRefused(ShellError):
+    """The guest did not let the user in."""
+
+    user: str = ""
+    """Who."""
+    said: str = ""
+    """What the guest said."""
+
+
+class ShellFailed(ShellError):
+    """A command has failed, and `check` was asked for."""
+
+    status: int = 0
+    """Its exit status."""
+    result: ShellOutput
+    """All that it has brought."""
+
+
+class ShellGone(ShellError):
+    """The shell has ended, or another is in its place, which `Shell.attach` can take."""
 
 
 class QtestError(Error):

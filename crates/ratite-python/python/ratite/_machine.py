@@ -11,6 +11,7 @@ from ratite._core import Exit, Match, Picture, ScreenText
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
+from ratite._shell import TerminalView
 from ratite._words import Part, Pattern, Patterns, count, pattern, patterns, seconds, turns, wanted
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
@@ -215,6 +216,10 @@ class Console:
     def send_line(self, line: str) -> None:
         """Types a line and Enter, which is a carriage return on a serial line."""
         self.write(line.encode() + b"\r")
+
+    def terminal(self, columns: int = 80, rows: int = 25) -> TerminalView:
+        """The console as it looks on a terminal of this size, from the oldest byte that is kept on."""
+        return TerminalView(self._console.terminal(count("columns", columns), count("rows", rows)))
 
     def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""

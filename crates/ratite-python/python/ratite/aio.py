@@ -8,13 +8,16 @@ from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, 
 
 from ratite import _core
 from ratite._agent import AgentFace, GuestOutput
-from ratite._core import Exit, Match, Picture, ScreenText
+from ratite._core import Exit, Match, Picture, ScreenText, ShellOutput
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
+from ratite._shell import TerminalView as _TerminalView
+from ratite._shell import prompts
 from ratite._words import Part, Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
 
-__all__ = ["Agent", "Console", "Input", "Listener", "Machine", "Qtest", "Screen"]
+__all__ = ["Agent", "Console", "Input", "Listener", "Machine", "Qtest", "Screen", "Shell", "TerminalView"]
+
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
@@ -200,6 +203,10 @@ class Console:
         """Types a line and Enter, which is a carriage return on a serial line."""
         await self.write(line.encode() + b"\r")
 
+    def terminal(self, columns: int = 80, rows: int = 25) -> TerminalView:
+        """The console as it looks on a terminal of this size, from the oldest byte that is kept on."""
+        return TerminalView(self._console.terminal(count("columns", columns), count("rows", rows)))
+
     async def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
         return await self._console.send_echoed(text, seconds("timeout", timeout))
@@ -217,6 +224,54 @@ class Console:
     def log_fault(self) -> Optional[str]:
         """Why the log file is not written any more."""
         return self._console.log_fault
+
+
+class TerminalView(_TerminalView):
+    """A console as it looks on a terminal; see `ratite.TerminalView`."""
+
+    async def wait_for(  # type: ignore[override]
+        self, what: Pattern, timeout: float = 60.0
+    ) -> str:
+        """Waits until `what` stands on the screen, and returns the screen's text."""
+        return await self._view.wait_for(pattern(what), seconds("timeout", timeout))
+
+
+class Shell:
+    """A shell in a guest; see `ratite.Shell`. Cancelling leaves its command running, until the next call interrupts it."""
+
+    def __init__(self, shell: _core.Shell) -> None:
+        self._shell = shell
+
+    @classmethod
+    async def attach(cls, console: Console, timeout: float = 60.0) -> Shell:
+        """Takes the shell that runs on `console`, or is about to; see `ratite.Shell.attach`."""
+        return cls(await _core.Shell.attach(console._console, seconds("timeout", timeout)))
+
+    @classmethod
+    async def login(
+        cls,
+        console: Console,
+        user: str,
+        password: Optional[str] = None,
+        timeout: float = 60.0,
+        *,
+        login_prompt: Optional[Pattern] = None,
+        password_prompt: Optional[Pattern] = None,
+        refusal: Optional[Pattern] = None,
+        shell_prompt: Optional[Pattern] = None,
+    ) -> Shell:
+        """Logs in on `console`, and takes the shell; see `ratite.Shell.login`."""
+        asked = prompts(login_prompt, password_prompt, refusal, shell_prompt)
+        limit = seconds("timeout", timeout)
+        return cls(await _core.Shell.login(console._console, user, password, asked, limit))
+
+    async def run(self, command: str, timeout: float = 60.0, *, check: bool = False) -> ShellOutput:
+        """Runs `command` and waits for its end; see `ratite.Shell.run`."""
+        return await self._shell.run(command, check, seconds("timeout", timeout))
+
+    async def interrupt(self, timeout: float = 60.0) -> None:
+        """Ends what runs, with Ctrl-C, and waits until the shell answers again."""
+        await self._shell.interrupt(seconds("timeout", timeout))
 
 
 class Listener(Queue):
