@@ -12,7 +12,6 @@ mod input;
 mod json;
 mod language;
 mod modes;
-mod nearest;
 mod output;
 mod progress;
 mod qemu_args;

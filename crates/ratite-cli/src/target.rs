@@ -8,11 +8,11 @@ use ratite::qmp::Address;
 use ratite::qmp::Agent;
 use ratite::qmp::Client;
 use ratite::qmp::Options;
+use ratite::qmp::nearest;
 use ratite::reach;
 use ratite::reach::ReachError;
 use ratite::reach::Remote;
 
-use crate::nearest::nearest;
 use crate::report::Failure;
 
 /// A machine that some other process runs.
@@ -95,7 +95,7 @@ async fn who_is_there(wanted: &str) -> String {
     let names: Vec<String> =
         reach::list().await.unwrap_or_default().into_iter().map(|facts| facts.name).collect();
     let near = nearest(wanted, names.iter().map(String::as_str));
-    match (near.first(), names.as_slice()) {
+    match (near, names.as_slice()) {
         (_, []) => "no machine is reachable now; `ratite run --name NAME` starts one that is".into(),
         (Some(near), [_]) => format!("there is `{near}`: is that the one?"),
         (Some(near), all) => format!("there are {}: is `{near}` the one?", quoted(all)),

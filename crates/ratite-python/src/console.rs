@@ -49,12 +49,15 @@ fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 /// A text, and whether it is a regular expression.
 type Wanted = (String, bool);
 
-fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
-    let pattern = |(text, regex): Wanted| match regex {
+pub(crate) fn pattern(py: Python<'_>, text: String, regex: bool) -> PyResult<Pattern> {
+    match regex {
         true => Pattern::regex(text).map_err(|error| raise(py, "PatternError", error.to_string(), [])),
         false => Ok(Pattern::literal(text)),
-    };
-    wanted.into_iter().map(pattern).collect()
+    }
+}
+
+fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
+    wanted.into_iter().map(|(text, regex)| pattern(py, text, regex)).collect()
 }
 
 /// What a Linux guest prints when it went wrong.

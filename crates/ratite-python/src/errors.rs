@@ -8,15 +8,18 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use ratite::ConsoleError;
+use ratite::InputError;
 use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::MachineError;
 use ratite::ProcessExit;
 use ratite::QtestError;
+use ratite::ScreenError;
 use ratite::ShutdownError;
 use ratite::ShutdownErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use ratite::qmp::Disconnect;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::ListenError;
@@ -25,6 +28,7 @@ use ratite::qmp::TimedOut;
 
 use crate::console;
 use crate::exit;
+use crate::picture::Picture;
 use crate::values::seconds;
 
 /// What can be raised in Python.
@@ -228,6 +232,42 @@ impl Raise for ExecuteError {
     }
 }
 
+impl Raise for AgentError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        match self {
+            Self::NoAgent { limit, .. } => {
+                let fields =
+                    [field(py, "what", "answer of a guest agent"), field(py, "limit", seconds(limit))];
+                raise(py, "NoAgent", message, fields)
+            }
+            Self::StillRuns { path, pid, limit } => {
+                let what = format!("end of `{path}` in the guest");
+                let fields =
+                    [field(py, "what", what), field(py, "limit", seconds(limit)), field(py, "pid", pid)];
+                raise(py, "StillRuns", message, fields)
+            }
+            Self::TimedOut(error) => error.raise(py),
+            Self::Disabled { command, source }
+            | Self::Unknown { command, source }
+            | Self::Refused { command, source } => raise(
+                py,
+                "CommandError",
+                message,
+                [
+                    field(py, "command", command),
+                    field(py, "error_class", source.class),
+                    field(py, "desc", source.desc),
+                ],
+            ),
+            Self::Disconnected { source, .. } => disconnected(py, message, &source),
+            Self::Malformed { .. } | Self::Monitor { .. } => raise(py, "ProtocolError", message, []),
+            Self::Arguments { .. } => raise(py, "ArgumentsError", message, []),
+            _ => raise(py, "Error", message, []),
+        }
+    }
+}
+
 fn disconnected(py: Python<'_>, message: String, why: &Disconnect) -> PyErr {
     match why {
         Disconnect::Malformed(malformed) => {
@@ -324,6 +364,37 @@ impl Raise for ConsoleError {
             }
             Self::Lagged { dropped } => raise(py, "Lagged", message, [field(py, "dropped", dropped)]),
             _ => raise(py, "ConsoleError", message, []),
+        }
+    }
+}
+
+impl Raise for ScreenError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        let picture = self.picture().cloned().map(|inner| Picture { inner });
+        match self {
+            Self::TimedOut { what, limit, why, .. } => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let message = format!("no {what} within {} s{why}", seconds(limit));
+                let fields = [
+                    field(py, "what", what),
+                    field(py, "limit", seconds(limit)),
+                    field(py, "picture", picture),
+                ];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "ScreenError", message, [field(py, "picture", picture)]),
+        }
+    }
+}
+
+impl Raise for InputError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        match self {
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "InputError", message, []),
         }
     }
 }

@@ -6,16 +6,20 @@
 #![deny(unsafe_code)]
 
 mod accelerators;
+mod agent;
 mod client;
 mod config;
 mod console;
 mod errors;
 mod exit;
 mod gate;
+mod input;
 mod listener;
 mod machine;
 mod pending;
+mod picture;
 mod qtest;
+mod screen;
 mod values;
 mod work_folder;
 
@@ -28,6 +32,8 @@ mod _core {
 
     #[pymodule_export]
     use super::accelerators::measure;
+    #[pymodule_export]
+    use super::agent::Agent;
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
@@ -47,13 +53,21 @@ mod _core {
     #[pymodule_export]
     use super::exit::ProcessExit;
     #[pymodule_export]
+    use super::input::Input;
+    #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
     use super::machine::Machine;
     #[pymodule_export]
     use super::pending::Pending;
     #[pymodule_export]
+    use super::picture::Picture;
+    #[pymodule_export]
+    use super::picture::ScreenText;
+    #[pymodule_export]
     use super::qtest::Qtest;
+    #[pymodule_export]
+    use super::screen::Screen;
     #[pymodule_export]
     use super::work_folder::WorkFolder;
 

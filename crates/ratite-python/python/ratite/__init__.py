@@ -6,7 +6,8 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
-from ratite._core import Exit, Match, ProcessExit, linux_failures
+from ratite._agent import Agent, GuestOutput
+from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -21,18 +22,22 @@ from ratite._errors import (
     ForkedError,
     GreetingError,
     GuestPanicked,
+    InputError,
     Lagged,
     LaunchError,
     MachineExited,
     NegotiationError,
+    NoAgent,
     NoMonitor,
     PatternError,
     ProtocolError,
     QtestError,
+    ScreenError,
     ShutdownError,
+    StillRuns,
     TimedOut,
 )
-from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -41,6 +46,7 @@ del linux_failures
 
 __all__ = [
     "AddressError",
+    "Agent",
     "ArgumentsError",
     "CommandError",
     "ConfigError",
@@ -55,7 +61,10 @@ __all__ = [
     "Exit",
     "ForkedError",
     "GreetingError",
+    "GuestOutput",
     "GuestPanicked",
+    "Input",
+    "InputError",
     "LINUX_FAILURES",
     "Lagged",
     "LaunchError",
@@ -64,13 +73,19 @@ __all__ = [
     "MachineExited",
     "Match",
     "NegotiationError",
+    "NoAgent",
     "NoMonitor",
     "PatternError",
+    "Picture",
     "ProcessExit",
     "ProtocolError",
     "Qtest",
     "QtestError",
+    "Screen",
+    "ScreenError",
+    "ScreenText",
     "ShutdownError",
+    "StillRuns",
     "TimedOut",
 ]
 

@@ -11,6 +11,8 @@ Error
 ├── NoMonitor
 ├── CommandError
 ├── TimedOut               (also a TimeoutError)
+│   ├── NoAgent
+│   └── StillRuns
 ├── Disconnected           (also a ConnectionError)
 ├── ConnectError           (also a ConnectionError)
 ├── ProtocolError
@@ -21,6 +23,8 @@ Error
 │   ├── ConsoleEnded       (also an EOFError)
 │   ├── ConsoleFailure
 │   └── GuestPanicked
+├── ScreenError
+├── InputError
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
@@ -30,7 +34,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 if TYPE_CHECKING:
-    from ratite._core import Exit, Match, ProcessExit
+    from ratite._core import Exit, Match, Picture, ProcessExit
 
 
 class Error(Exception):
@@ -101,7 +105,7 @@ class NoMonitor(Error):
 
 
 class CommandError(Error):
-    """QEMU refused a command."""
+    """QEMU, or a guest's agent, refused a command."""
 
     command: str = ""
     """The command's name."""
@@ -120,6 +124,19 @@ class TimedOut(Error, TimeoutError):
     """How long, in seconds."""
     tail: bytes = b""
     """The end of what the console had said, where one was waited for."""
+    picture: Optional[Picture] = None
+    """The last picture of the screen, where something on it was waited for."""
+
+
+class NoAgent(TimedOut):
+    """No guest agent has answered: it is not installed, does not run, or has another channel."""
+
+
+class StillRuns(TimedOut):
+    """A program in the guest that runs on: an agent cannot end it."""
+
+    pid: int = 0
+    """Its process in the guest."""
 
 
 class Disconnected(Error, ConnectionError):
@@ -185,6 +202,20 @@ class GuestPanicked(ConsoleError):
 
     event: Mapping[str, Any] = {}
     """What QEMU says of it."""
+
+
+class ScreenError(Error):
+    """A machine without a screen, a screen without text that can be read, or a picture that could not be handed over."""
+
+    picture: Optional[Picture] = None
+    """What the screen shows, if a picture was taken."""
+
+
+class InputError(Error):
+    """Keys that there are not, a text that cannot be typed, a place that cannot be pointed at, or a machine that does not run.
+
+    Nothing was sent.
+    """
 
 
 class QtestError(Error):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
-from ratite._core import Exit, Match
+from ratite._agent import AgentFace, GuestOutput
+from ratite._core import Exit, Match, Picture, ScreenText
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Patterns, count, patterns, seconds, turns, wanted
+from ratite._words import Part, Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
 
-__all__ = ["Console", "Listener", "Machine", "Qtest"]
+__all__ = ["Agent", "Console", "Input", "Listener", "Machine", "Qtest", "Screen"]
 
+SelfAgent = TypeVar("SelfAgent", bound="Agent")
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
 
@@ -107,12 +110,35 @@ class Machine(Face):
         return {name: Console(console) for name, console in self._launched.consoles}
 
     @property
+    def agent(self) -> Agent:
+        """The agent in the guest. Its commands may take `command_timeout`."""
+        agent = self._launched.agent
+        if agent is None:
+            raise Error("the machine has no channel for an agent: it takes `agent=True`")
+        return Agent._over(agent, self.command_timeout)
+
+    @property
     def qtest(self) -> Qtest:
         """The qtest session."""
         qtest = self._launched.qtest
         if qtest is None:
             raise Error("the machine has no qtest session: it takes `qtest=True`")
         return Qtest(qtest)
+
+    @property
+    def screen(self) -> Screen:
+        """The screen. There is one if the machine has a graphics card, such as ``-vga std``."""
+        return Screen(self._launched.screen)
+
+    @property
+    def input(self) -> Input:
+        """Keyboard and mouse."""
+        return Input(self._launched.input)
+
+    async def human_monitor(self, command: str, *, cpu: Optional[int] = None, timeout: Optional[float] = None) -> str:
+        """Executes a command of QEMU's monitor for people; see `ratite.Machine.human_monitor`."""
+        about = {} if cpu is None else {"cpu-index": cpu}
+        return str(await self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
 
     async def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
@@ -239,3 +265,212 @@ class Qtest:
     async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
         await self._qtest.wait_irq(number, level, seconds("timeout", timeout))
+
+
+class Screen:
+    """A machine's screen; see `ratite.Screen`."""
+
+    def __init__(self, screen: _core.Screen) -> None:
+        self._screen = screen
+
+    def of(self, device: str, head: int = 0) -> Screen:
+        """The screen of the card with this ``id``, and which of its screens."""
+        return Screen(self._screen.of(device, head))
+
+    def every(self, pause: float) -> Screen:
+        """The same, looked at every `pause` seconds while something is waited for."""
+        return Screen(self._screen.every(seconds("pause", pause)))
+
+    async def screenshot(self, timeout: float = 60.0) -> Picture:
+        """Takes a picture."""
+        return await self._screen.screenshot(seconds("timeout", timeout))
+
+    async def png(self, timeout: float = 60.0) -> bytes:
+        """Takes a picture as a PNG: QEMU's own where it writes one, converted where not."""
+        return await self._screen.png(seconds("timeout", timeout))
+
+    async def changed_from(
+        self,
+        before: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen no longer looks like `before`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.changed_from(before, within, limit)
+
+    async def looks_like(
+        self,
+        reference: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen looks like `reference`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.looks_like(reference, within, limit)
+
+    async def still(
+        self,
+        time: float,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen has stayed as it is for `time` seconds."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.still(seconds("time", time), within, limit)
+
+    async def text(self, timeout: float = 60.0) -> ScreenText:
+        """Reads the text on the screen by its glyphs."""
+        return await self._screen.text(seconds("timeout", timeout))
+
+    async def wait_text(self, what: Pattern, timeout: float = 60.0) -> ScreenText:
+        """Waits until `what` is on the screen: a text, bytes, or a compiled expression."""
+        wanted, regex = pattern(what)
+        return await self._screen.wait_text(wanted, regex, seconds("timeout", timeout))
+
+
+class Input:
+    """A machine's keyboard and mouse; see `ratite.Input`. Cancelling a call leaves nothing pressed."""
+
+    def __init__(self, devices: _core.Input) -> None:
+        self._input = devices
+
+    def hold(self, time: float) -> Input:
+        """The same, with keys and buttons held for `time` seconds: 0.04 by default, from 0.001 to 10."""
+        return Input(self._input.hold(seconds("time", time)))
+
+    async def send_key(self, keys: str) -> None:
+        """Presses and releases a key, or several joined by ``-``, such as ``ctrl-alt-delete``."""
+        await self._input.send_key(keys)
+
+    async def type_text(self, text: str, layout: str = "us") -> None:
+        """Types a text as on a keyboard of this layout, which has to be the guest's: us, uk, de or fr."""
+        await self._input.type_text(text, layout)
+
+    async def move_to(self, x: float, y: float) -> None:
+        """Moves the pointer to a place, from 0.0, 0.0 at the upper left to 1.0, 1.0 at the lower right."""
+        await self._input.move_to(x, y)
+
+    async def move_by(self, right: int, down: int) -> None:
+        """Moves the pointer by a way."""
+        await self._input.move_by(right, down)
+
+    async def click(self, button: str = "left") -> None:
+        """Presses and releases a button: left, middle, right, side or extra."""
+        await self._input.click(button)
+
+    async def press_button(self, button: str = "left") -> None:
+        """Presses a button and leaves it pressed, to drag something."""
+        await self._input.press_button(button)
+
+    async def release_button(self, button: str = "left") -> None:
+        """Releases a button."""
+        await self._input.release_button(button)
+
+    async def scroll(self, steps: int) -> None:
+        """Turns the wheel away from oneself, or the other way with a negative number."""
+        await self._input.scroll(steps)
+
+
+class Agent(AgentFace):
+    __doc__ = AgentFace.__doc__
+
+    async def __aenter__(self: SelfAgent) -> SelfAgent:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Ends the connection."""
+        self.close()
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        /,
+        *,
+        timeout: Optional[float] = None,
+        **keywords: Any,
+    ) -> Any:
+        """Executes a command of the agent's, such as ``guest-get-osinfo``, and returns its value.
+
+        :raises NoAgent: when nobody has answered in time.
+        :raises CommandError: when the agent refused, does not have the command, or has it disabled.
+        """
+        return json.loads(await self._execute(command, {**(arguments or {}), **hyphenated(keywords)}, timeout))
+
+    async def ping(self, timeout: Optional[float] = None) -> None:
+        """Waits until the agent has answered."""
+        await self.execute("guest-ping", timeout=timeout)
+
+    async def info(self) -> Object:
+        """The agent's ``version`` and ``supported_commands``."""
+        info: Object = await self.execute("guest-info")
+        return info
+
+    async def exec(
+        self,
+        *words: str,
+        env: Optional[Mapping[str, str]] = None,
+        input: Optional[bytes] = None,
+        capture: bool = True,
+        timeout: float = NEVER,
+    ) -> GuestOutput:
+        """Runs a program in the guest, by its path or name and its arguments, and waits for its end.
+
+        With `env` it has these variables alone.
+
+        :raises StillRuns: when `timeout` is over; the program runs on.
+        """
+        return GuestOutput(*(await self._exec(words, env, input, capture, timeout)))
+
+    async def read_file(self, path: StrPath) -> bytes:
+        """The whole of a file of the guest."""
+        return await self._agent.read_file(text("path", path), self.timeout)
+
+    async def write_file(self, path: StrPath, data: bytes) -> None:
+        """Makes `data` the content of a file of the guest."""
+        await self._agent.write_file(text("path", path), data, self.timeout)
+
+    async def fs_status(self) -> str:
+        """``thawed`` or ``frozen``."""
+        return str(await self.execute("guest-fsfreeze-status"))
+
+    async def fs_freeze(self, timeout: Optional[float] = None) -> int:
+        """Freezes the guest's file systems, and returns how many; until `fs_thaw` whoever writes in the guest waits."""
+        return int(await self.execute("guest-fsfreeze-freeze", timeout=timeout))
+
+    async def fs_thaw(self, timeout: Optional[float] = None) -> int:
+        """Thaws the guest's file systems, and returns how many."""
+        return int(await self.execute("guest-fsfreeze-thaw", timeout=timeout))
+
+    async def fs_trim(self, minimum: int = 0, timeout: Optional[float] = None) -> List[Object]:
+        """Gives free blocks back to the host: for each file system its ``path``, and ``trimmed`` bytes or an ``error``."""
+        paths: List[Object] = (await self.execute("guest-fstrim", minimum=minimum, timeout=timeout))["paths"]
+        return paths
+
+    async def shutdown(self, mode: str = "powerdown") -> None:
+        """Asks the guest to go down: ``powerdown``, ``halt`` or ``reboot``. `Machine.wait` tells when it has."""
+        await self.execute("guest-shutdown", mode=mode)
+
+    async def suspend(self, mode: str) -> None:
+        """Asks the guest to sleep: ``disk``, ``ram`` or ``hybrid``."""
+        await self.execute(f"guest-suspend-{mode}")
+
+    async def interfaces(self) -> List[Object]:
+        """The guest's network interfaces."""
+        interfaces: List[Object] = await self.execute("guest-network-get-interfaces")
+        return interfaces
