@@ -154,7 +154,7 @@ fn drawing() -> Picture {
     });
     let places = (0..400).flat_map(|y| (0..640).map(move |x| (x / 2, y / 2)));
     let rgb: Vec<u8> = places.flat_map(|(x, y)| colours[(x / 8 + y / 8 * 5) % 16]).collect();
-    Picture::from_rgb(640, 400, rgb).unwrap()
+    Picture::from_rgb(640, 400, rgb).expect("it has as many pixels")
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_monitor_that_carries_no_descriptors_is_served_by_a_file_that_is_removed() {
         assert_eq!(Picture::from_png(&png).unwrap().width(), 720);
         let gone = async {
             while !forgotten_folders().is_empty() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         within(PATIENCE, "end of the folders", gone).await.unwrap();
