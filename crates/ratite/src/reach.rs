@@ -129,7 +129,7 @@ impl Remote {
         if check_reachable(OsStr::new(name)).is_err() {
             return Err(ReachError::NotThere { name: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), folder: reach_folder::all_folders()?.join(name) })
+        Ok(Self { name: name.to_owned(), folder: reach_folder::trusted()?.join(name) })
     }
 
     /// The machine's name.
@@ -216,8 +216,8 @@ impl Remote {
 
     async fn connect(&self) -> Result<UnixStream, ReachError> {
         UnixStream::connect(self.folder.join(CONTROL)).await.map_err(|source| match source.kind() {
-            // Refused: its owner was killed, and nobody has swept yet.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            // Refused: its owner was killed, and nobody has swept yet. Invalid: longer than any path of a socket.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput => {
                 ReachError::NotThere { name: self.name.clone() }
             }
             _ => ReachError::Broken { name: self.name.clone(), source },
