@@ -243,7 +243,7 @@ impl Remote {
             }
             self.read(&line)
         };
-        within(limit, format!("{what} from the machine `{}`", self.name), answered).await?
+        within(limit, format!("word from the machine `{}` on {what}", self.name), answered).await?
     }
 
     /// Asks for a stream.
@@ -264,7 +264,7 @@ impl Remote {
             stream.set_nonblocking(false).map_err(|source| self.broken(source))?;
             Ok(Attached { name, omitted, stream })
         };
-        within(ANSWERING, format!("{what} from the machine `{}`", self.name), opened).await?
+        within(ANSWERING, format!("word from the machine `{}` on {what}", self.name), opened).await?
     }
 
     async fn send(&self, ask: &Ask) -> Result<UnixStream, ReachError> {
