@@ -13,10 +13,12 @@ use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
 use ratite::qmp::AgentError;
+use ratite::reach::ReachError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
 use crate::report::Failure;
+use crate::target::FOLDER;
 
 /// The hints for a failure, the most likely first.
 pub(crate) fn of(failure: &Failure) -> Vec<String> {
@@ -142,6 +144,10 @@ fn about_launch(error: &LaunchError) -> Vec<String> {
         LaunchErrorKind::Exited(status) if status.code() == Some(NOT_FOUND) && !lacks_library(error) => {
             Some("with status 127 a shell or another wrapper says that it has not found the program".into())
         }
+        LaunchErrorKind::Reach(ReachError::Taken { name, .. }) => {
+            Some(format!("`ratite ls` shows that machine, and `ratite stop {name}` ends it"))
+        }
+        LaunchErrorKind::Reach(ReachError::Folder { .. }) => Some(FOLDER.into()),
         LaunchErrorKind::Console(_) => {
             Some("`--log` takes a file in a folder that exists, and follows no symbolic link".into())
         }
