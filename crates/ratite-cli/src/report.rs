@@ -57,6 +57,9 @@ pub(crate) enum Failure {
     /// What means a failure happened while it ran.
     #[error("{what}")]
     Failed { what: String, exit: Option<Box<Exit>>, console: Option<Tail> },
+    /// All went well, but the picture that was wanted of it is not there.
+    #[error("there is no screenshot: {why}")]
+    NoScreenshot { why: String },
     /// A file that the user names is not to be had.
     #[error("could not {doing} `{}`", path.display())]
     File { doing: &'static str, path: PathBuf, source: io::Error },
@@ -131,6 +134,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
         Err(
             Failure::Ended { .. }
             | Failure::Failed { .. }
+            | Failure::NoScreenshot { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
             | Failure::NotThere { .. }

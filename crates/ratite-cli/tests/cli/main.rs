@@ -12,6 +12,7 @@ mod demo;
 mod endings;
 mod failures;
 mod harness;
+mod last_picture;
 mod machine;
 mod options;
 mod patterns;
