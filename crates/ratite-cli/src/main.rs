@@ -11,6 +11,7 @@ mod hints;
 mod input;
 mod json;
 mod language;
+mod mending;
 mod modes;
 mod nearest;
 mod output;

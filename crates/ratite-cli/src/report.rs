@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     /// No accelerator is of use; why not was told on stdout.
     #[error("no accelerator of `{binary}` is known to be usable")]
     NoneUsable { binary: String },
+    /// `ratite doctor` has found something without which nothing runs; what, was told on stdout.
+    #[error("machines cannot be run here: {why}")]
+    CannotRun { why: &'static str },
     /// The machine did not start.
     #[error(transparent)]
     Launch(LaunchError),
@@ -135,6 +138,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
             Failure::Ended { .. }
             | Failure::Failed { .. }
             | Failure::NoScreenshot { .. }
+            | Failure::CannotRun { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
             | Failure::NotThere { .. }

@@ -5,6 +5,7 @@ mod agent;
 mod cmd;
 mod console;
 mod demo;
+mod doctor;
 mod events;
 mod keys;
 mod log;
@@ -34,6 +35,7 @@ pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use cmd::Cmd;
 pub(crate) use console::Console;
 pub(crate) use demo::Demo;
+pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use keys::Keys;
 pub(crate) use log::Log;
@@ -71,6 +73,9 @@ pub(crate) enum Verb {
     /// Tells which accelerators of a QEMU are of use here, by running guest code on each
     #[command(after_help = accel::EXAMPLES, long_about = accel::AT_LENGTH)]
     Accel(Accel),
+    /// Tells whether machines can be run here, and what mends what is missing
+    #[command(after_help = doctor::EXAMPLES, long_about = doctor::AT_LENGTH)]
+    Doctor(Doctor),
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),

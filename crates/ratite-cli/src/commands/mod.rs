@@ -5,6 +5,7 @@ mod agent;
 mod cmd;
 mod console;
 mod demo;
+mod doctor;
 mod dialogue;
 mod events;
 mod keys;
@@ -42,6 +43,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Agent(agent) => agent::agent(agent, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
+                Verb::Doctor(doctor) => unless_signalled(&mut signals, doctor::doctor(&doctor)).await,
                 Verb::Ls(ls) => unless_signalled(&mut signals, ls::ls(&ls)).await,
                 Verb::Console(console) => console::console(&console, &mut signals).await,
                 Verb::Log(log) => unless_signalled(&mut signals, log::log(&log)).await,
