@@ -13,7 +13,6 @@ mod json;
 mod language;
 mod mending;
 mod modes;
-mod nearest;
 mod output;
 mod progress;
 mod qemu_args;

@@ -8,6 +8,7 @@ use ratite::qmp::Address;
 use ratite::qmp::Agent;
 use ratite::qmp::Client;
 use ratite::qmp::Options;
+use ratite::qmp::nearest;
 use ratite::reach;
 use ratite::reach::ReachError;
 use ratite::reach::Remote;
@@ -93,7 +94,8 @@ const FOLDER: &str =
 async fn who_is_there(wanted: &str) -> String {
     let names: Vec<String> =
         reach::list().await.unwrap_or_default().into_iter().map(|facts| facts.name).collect();
-    match (nearest(wanted, &names), names.as_slice()) {
+    let near = nearest(wanted, names.iter().map(String::as_str));
+    match (near, names.as_slice()) {
         (_, []) => "no machine is reachable now; `ratite run --name NAME` starts one that is".into(),
         (Some(near), [_]) => format!("there is `{near}`: is that the one?"),
         (Some(near), all) => format!("there are {}: is `{near}` the one?", quoted(all)),
@@ -104,28 +106,6 @@ async fn who_is_there(wanted: &str) -> String {
 
 fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// The name that differs least from what was wanted, if it is more alike than not.
-fn nearest<'a>(wanted: &str, names: &'a [String]) -> Option<&'a str> {
-    let near = names.iter().map(|name| (distance(wanted, name), name)).min()?;
-    (near.0 * 2 <= wanted.len().max(near.1.len())).then_some(near.1)
-}
-
-/// How many letters have to be put in, left out or replaced.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (above, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (at, there) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *there);
-            diagonal = row[at + 1];
-            row[at + 1] = replaced.min(diagonal + 1).min(row[at] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
@@ -142,17 +122,5 @@ mod tests {
         check("localhost:4444", Target::Address(Address::tcp("localhost", 4444)));
         assert!(Target::parse("").is_err());
         assert!(Target::parse("web:x").is_err());
-    }
-
-    #[test]
-    fn the_nearest_name_is_suggested_if_it_is_near() {
-        let names = ["web", "database", "router-1"].map(str::to_owned);
-
-        assert_eq!(nearest("wbe", &names), None);
-        assert_eq!(nearest("web1", &names), Some("web"));
-        assert_eq!(nearest("databse", &names), Some("database"));
-        assert_eq!(nearest("router-2", &names), Some("router-1"));
-        assert_eq!(nearest("mail", &names), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

@@ -181,6 +181,10 @@ impl Config {
         self.change(|config| config.console(console));
     }
 
+    fn agent(&mut self) {
+        self.change(MachineConfig::agent);
+    }
+
     fn qtest(&mut self) {
         self.change(MachineConfig::qtest);
     }

@@ -17,6 +17,7 @@ use ratite::ShutdownError;
 use ratite::ShutdownErrorKind;
 use ratite::Tail;
 use ratite::qmp;
+use ratite::qmp::AgentError;
 use ratite::qmp::Disconnect;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::ListenError;
@@ -222,6 +223,42 @@ impl Raise for ExecuteError {
                     field(py, "desc", source.desc),
                 ],
             ),
+            Self::Arguments { .. } => raise(py, "ArgumentsError", message, []),
+            _ => raise(py, "Error", message, []),
+        }
+    }
+}
+
+impl Raise for AgentError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        match self {
+            Self::NoAgent { limit, .. } => {
+                let fields =
+                    [field(py, "what", "answer of a guest agent"), field(py, "limit", seconds(limit))];
+                raise(py, "NoAgent", message, fields)
+            }
+            Self::StillRuns { path, pid, limit } => {
+                let what = format!("end of `{path}` in the guest");
+                let fields =
+                    [field(py, "what", what), field(py, "limit", seconds(limit)), field(py, "pid", pid)];
+                raise(py, "StillRuns", message, fields)
+            }
+            Self::TimedOut(error) => error.raise(py),
+            Self::Disabled { command, source }
+            | Self::Unknown { command, source }
+            | Self::Refused { command, source } => raise(
+                py,
+                "CommandError",
+                message,
+                [
+                    field(py, "command", command),
+                    field(py, "error_class", source.class),
+                    field(py, "desc", source.desc),
+                ],
+            ),
+            Self::Disconnected { source, .. } => disconnected(py, message, &source),
+            Self::Malformed { .. } | Self::Monitor { .. } => raise(py, "ProtocolError", message, []),
             Self::Arguments { .. } => raise(py, "ArgumentsError", message, []),
             _ => raise(py, "Error", message, []),
         }

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod accelerators;
+mod agent;
 mod client;
 mod config;
 mod console;
@@ -28,6 +29,8 @@ mod _core {
 
     #[pymodule_export]
     use super::accelerators::measure;
+    #[pymodule_export]
+    use super::agent::Agent;
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]

@@ -11,6 +11,7 @@ use ratite::qmp;
 use ratite::qmp::PeerCredentials;
 use ratite::qmp::Socket;
 
+use crate::agent::Agent;
 use crate::client;
 use crate::client::Client;
 use crate::client::Server;
@@ -114,6 +115,12 @@ impl Machine {
     #[getter]
     fn console(&self, py: Python<'_>) -> PyResult<Option<Console>> {
         Ok(self.inner.get(py)?.console().cloned().map(Console::new))
+    }
+
+    /// The guest's agent, if the machine has its channel.
+    #[getter]
+    fn agent(&self, py: Python<'_>) -> PyResult<Option<Agent>> {
+        Ok(self.inner.get(py)?.agent().cloned().map(Agent::new))
     }
 
     /// The qtest session, if there is one.

@@ -25,6 +25,7 @@ use crate::command::Command;
 use crate::deadline::TimedOut;
 use crate::deadline::within;
 use crate::error::Error;
+use crate::json::from_text;
 use crate::reply::Reply;
 use crate::reply::ReplyError;
 use crate::socket::Socket;
@@ -118,9 +119,6 @@ impl Agent {
     /// # Errors
     /// [`AgentError`]; [`AgentError::NoAgent`] when the limit is over and nobody has answered.
     pub async fn execute(&self, name: &str, arguments: impl Serialize) -> Result<Value, AgentError> {
-        if WITHOUT_REPLY.contains(&name) {
-            return self.tell(name, arguments).await.map(|()| Value::Null);
-        }
         self.execute_as(name, arguments).await
     }
 
@@ -133,7 +131,13 @@ impl Agent {
         name: &str,
         arguments: impl Serialize,
     ) -> Result<T, AgentError> {
-        self.ask(command(name, arguments)?, self.limit).await
+        let command = command(name, arguments)?;
+        if WITHOUT_REPLY.contains(&name) {
+            self.tell(command).await?;
+            return from_text("null", 1)
+                .map_err(|source| AgentError::Malformed { command: name.to_owned(), source });
+        }
+        self.ask(command, self.limit).await
     }
 
     /// A command's value.
@@ -148,8 +152,8 @@ impl Agent {
     }
 
     /// Sends a command that has no reply when it succeeds.
-    async fn tell(&self, name: &str, arguments: impl Serialize) -> Result<(), AgentError> {
-        let command = command(name, arguments)?;
+    async fn tell(&self, command: Command) -> Result<(), AgentError> {
+        let name = &command.name;
         let clock = Clock::start(self.limit);
         let mut line = self.turn(name, clock).await?;
         let told = match within(clock.left().min(SILENCE), "", line.tell(&command)).await {

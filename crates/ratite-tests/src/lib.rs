@@ -9,4 +9,5 @@ pub mod polling;
 pub mod scenario;
 pub mod screen_guest;
 pub mod scripted_qmp;
+pub mod shell_on_pty;
 pub mod waits;

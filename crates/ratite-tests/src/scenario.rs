@@ -3,6 +3,7 @@
 //! [`play`] gives a test the process for itself and a runtime of its own, and proves at the end that nothing is left:
 //! no process, no descriptor, no folder, and no thread but the few that ratite keeps for the whole program.
 
+pub mod apart;
 pub mod controller;
 
 use std::env;

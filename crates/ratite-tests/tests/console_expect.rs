@@ -182,3 +182,18 @@ fn patterns_that_are_too_large_together_are_refused() {
         assert_eq!(machine.console().unwrap().take().unwrap(), b"a");
     });
 }
+
+#[test]
+fn an_end_is_told_as_an_end_however_short_the_limit() {
+    play(async |stage| {
+        let machine = launch(stage, &["console-banner=bye", "console-close"]).await;
+        let console = machine.console().unwrap();
+        console.ready(PATIENCE).await.unwrap();
+        console.read(PATIENCE).await.unwrap();
+        console.ready(PATIENCE).await.unwrap();
+
+        let error = console.expect("login:", AT_ONCE / 1000).await.unwrap_err();
+
+        assert!(matches!(error, ConsoleError::Ended { exit: None, .. }), "{error:?}");
+    });
+}

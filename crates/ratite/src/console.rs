@@ -31,7 +31,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::config::ConsoleConfig;
-use crate::exit::ProcessExit;
 use crate::exit::Tail;
 use crate::fate::Fate;
 use crate::history::History;
@@ -184,7 +183,7 @@ impl Console {
     /// [`ConsoleError::Ended`] when the stream has ended, or was handed over before.
     #[doc(alias = "console_socket")]
     pub async fn take_stream(&self) -> Result<(StdUnixStream, Vec<u8>), ConsoleError> {
-        let ended = || self.has_ended_while("its stream", None);
+        let ended = || self.has_ended_while("its stream");
         let (takeover, stream) = oneshot::channel();
         self.takeovers.send(takeover).await.map_err(|_| ended())?;
         let stream = stream.await.map_err(|_| ended())?.map_err(ConsoleError::Write)?;
@@ -240,7 +239,7 @@ impl Console {
     /// [`ConsoleError::TimedOut`], [`ConsoleError::Ended`], [`ConsoleError::Write`].
     #[doc(alias = "send")]
     pub async fn write(&self, bytes: impl AsRef<[u8]>) -> Result<(), ConsoleError> {
-        let ended = || self.has_ended_while("the guest to take what is written", None);
+        let ended = || self.has_ended_while("the guest to take what is written");
         let (done, outcome) = oneshot::channel();
         let request = WriteRequest { bytes: bytes.as_ref().to_vec(), done };
         let write = async {
@@ -302,8 +301,8 @@ impl Console {
         }
     }
 
-    fn has_ended_while(&self, what: impl Display, exit: Option<ProcessExit>) -> ConsoleError {
-        ConsoleError::Ended { what: what.to_string(), exit, tail: self.tail(LAST_WORDS) }
+    fn has_ended_while(&self, what: impl Display) -> ConsoleError {
+        ConsoleError::Ended { what: what.to_string(), exit: None, tail: self.tail(LAST_WORDS) }
     }
 
     fn with_place<T>(&self, look: impl FnOnce(&State, &mut Place) -> T) -> T {

@@ -134,20 +134,27 @@ impl LaunchError {
 
 impl fmt::Debug for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            write!(f, "\n  caused by: {error}")?;
-            cause = error.source();
-        }
-        for line in self.0.log.shortened(LAST_WORDS).text().lines() {
-            write!(f, "\n    | {line}")?;
-        }
+        write_report(f, self, &self.0.log.shortened(LAST_WORDS))?;
         match &self.0.command_line {
             Some(command_line) => write!(f, "\n  command: {command_line}"),
             None => Ok(()),
         }
     }
+}
+
+/// An error for people: what it says, each cause on a line of its own, and the last words of whoever failed.
+pub(crate) fn write_report(
+    f: &mut fmt::Formatter<'_>,
+    error: &dyn std::error::Error,
+    words: &Tail,
+) -> fmt::Result {
+    write!(f, "{error}")?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(f, "\n  caused by: {error}")?;
+        cause = error.source();
+    }
+    words.text().lines().try_for_each(|line| write!(f, "\n    | {}", line.trim_end_matches('\r')))
 }
 
 /// How much of QEMU's log a report shows.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ratite_qmp::nearest;
+
 /// Keys that are pressed one after the other, and released in the other order: `ctrl-alt-delete`.
 ///
 /// Written with a `-` or a `+` between keys. The names are those of QEMU's keys, which stand for the places of a US keyboard;
@@ -87,37 +89,15 @@ fn code(word: &str) -> Result<&'static str, String> {
     let name = word.to_lowercase();
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, code)| *code);
     let known = alias.or_else(|| CODES.split(' ').find(|code| *code == name));
-    known.ok_or_else(|| format!("no key is called `{word}`{}", nearest(&name)))
+    known.ok_or_else(|| format!("no key is called `{word}`{}", perhaps(&name)))
 }
 
 /// What may have been meant, as the end of a sentence.
-fn nearest(name: &str) -> String {
+fn perhaps(name: &str) -> String {
     let names = CODES.split(' ').chain(ALIASES.iter().map(|(alias, _)| *alias));
     // A single character is as near to everything.
     let names = names.filter(|known| known.chars().count() > 1);
-    let near = names.map(|known| (distance(name, known), known)).min_by_key(|(distance, _)| *distance);
-    match near {
-        Some((distance, known)) if distance <= name.chars().count().div_ceil(3) => {
-            format!(", perhaps `{known}`")
-        }
-        _ => String::new(),
-    }
-}
-
-/// How many characters have to be put in, left out or replaced to make one text of another.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, character) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = line + 1;
-        for (column, &wanted) in other.iter().enumerate() {
-            let replaced = corner + usize::from(character != wanted);
-            corner = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(corner + 1);
-        }
-    }
-    row[other.len()]
+    nearest(name, names).map_or_else(String::new, |known| format!(", perhaps `{known}`"))
 }
 
 /// What people call keys, and QEMU's names.
@@ -208,7 +188,7 @@ mod tests {
         check_refused("ctrl-altt-f1", "no key is called `altt`, perhaps `alt`");
         check_refused("ctl-c", "no key is called `ctl`, perhaps `ctrl`");
         check_refused("entr", "no key is called `entr`, perhaps `enter`");
-        check_refused("f99", "no key is called `f99`, perhaps `f9`");
+        check_refused("f99", "no key is called `f99`, perhaps `f19`");
         check_refused("ß", "no key is called `ß`");
         check_refused("xyzzyx", "no key is called `xyzzyx`");
         check_refused("ctrl-", "a key is missing in it; the key `-` is called `minus`");

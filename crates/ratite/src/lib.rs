@@ -40,10 +40,12 @@ mod reach_words;
 mod running;
 mod runtime;
 mod screen;
+mod shell;
 mod shutdown;
 mod speed;
 mod strays;
 mod terminal;
+mod terminal_view;
 mod text;
 mod work_folder;
 mod workdir;
@@ -100,10 +102,15 @@ pub use ratite_qmp as qmp;
 pub use runtime::background;
 pub use screen::Screen;
 pub use screen::ScreenError;
+pub use shell::Login;
+pub use shell::Shell;
+pub use shell::ShellError;
+pub use shell::ShellOutput;
 pub use speed::Measurement;
 pub use speed::Speed;
 pub use speed::Verdict;
 pub use terminal::Terminal;
+pub use terminal_view::TerminalView;
 pub use text::PlainText;
 pub use text::plain_text;
 pub use work_folder::WorkFolder;
@@ -128,6 +135,9 @@ mod guide {
 
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
+
+    #[doc = include_str!("../../../docs/guide/reach.md")]
+    struct Reach;
 
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;

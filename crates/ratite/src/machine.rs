@@ -77,6 +77,10 @@ impl MachineConfig {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if let Some(reach) = &self.running.reach {
+            // Here, since the program may end right behind this. It is a matter of microseconds.
+            reach.folder.remove();
+        }
         if self.is_running() {
             tracing::warn!(pid = self.pid(), "a running machine was dropped, and is killed");
             // Whoever is being served from another process may hold the handle for a moment longer.

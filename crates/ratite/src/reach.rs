@@ -235,8 +235,10 @@ impl Remote {
             let mut stream = self.send(ask).await?;
             let mut line = Vec::new();
             while !line.ends_with(b"\n") && line.len() < LONGEST_ANSWER {
-                if stream.read_buf(&mut line).await.map_err(|source| self.broken(source))? == 0 {
-                    return Err(ReachError::Gone { name: self.name.clone(), what });
+                match stream.read_buf(&mut line).await {
+                    Ok(1..) => {}
+                    Ok(0) => return Err(self.gone(what)),
+                    Err(source) => return Err(self.ended(source, what)),
                 }
             }
             self.read(&line)
@@ -254,10 +256,7 @@ impl Remote {
             while !line.ends_with(b"\n") && line.len() < LONGEST_ANSWER {
                 match stream.read_u8().await {
                     Ok(byte) => line.push(byte),
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        return Err(ReachError::Gone { name: self.name.clone(), what });
-                    }
-                    Err(source) => return Err(self.broken(source)),
+                    Err(source) => return Err(self.ended(source, what)),
                 }
             }
             let Opened { name, omitted } = self.read(&line)?;
@@ -287,6 +286,18 @@ impl Remote {
             name: self.name.clone(),
             reason: answer.error.unwrap_or_else(nothing),
         })
+    }
+
+    /// Why nothing more can be read. A reset is how the end of a program looks that had not accepted us yet.
+    fn ended(&self, source: io::Error, what: &'static str) -> ReachError {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => self.gone(what),
+            _ => self.broken(source),
+        }
+    }
+
+    fn gone(&self, what: &'static str) -> ReachError {
+        ReachError::Gone { name: self.name.clone(), what }
     }
 
     fn broken(&self, source: io::Error) -> ReachError {

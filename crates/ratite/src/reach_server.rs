@@ -67,6 +67,9 @@ pub(crate) fn serve(running: &Arc<Running>) {
             None => drop(sockets.qmp),
         }
         let exited = accept(&sockets.control, &desk, &mut visits, ended).await;
+        desk.give_the_name_back().await;
+        // Who had connected in time is told, too.
+        accept(&sockets.control, &desk, &mut visits, std::future::ready(())).await;
         drop(sockets.control);
         desk.close(exited, shutdowns).await;
         while visits.join_next().await.is_some() {}
@@ -84,10 +87,13 @@ struct Desk {
 }
 
 impl Desk {
-    /// Gives the name back and tells everybody of the end.
-    async fn close(&self, exited: Exited, shutdowns: Option<Listener>) {
+    async fn give_the_name_back(&self) {
         let folder = self.folder.clone();
         aside(move || folder.remove()).await;
+    }
+
+    /// Tells everybody of the end.
+    async fn close(&self, exited: Exited, shutdowns: Option<Listener>) {
         let reason = match &shutdowns {
             Some(shutdowns) => last_reason(shutdowns).await,
             None => None,
@@ -112,27 +118,27 @@ async fn serve_qmp(relay: Relay, server: Server) {
     }
 }
 
-/// Serves all who come until the process has ended.
-async fn accept(
+/// Serves all who come until `end`; those who are there already come first.
+async fn accept<T>(
     control: &UnixListener,
     desk: &Arc<Desk>,
     visits: &mut JoinSet<()>,
-    ended: impl Future<Output = Exited>,
-) -> Exited {
-    tokio::pin!(ended);
+    end: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(end);
     loop {
         tokio::select! {
             biased;
-            exited = &mut ended => return exited,
             Some(_over) = visits.join_next(), if !visits.is_empty() => {}
             accepted = control.accept() => match accepted {
                 Ok((socket, _)) if of_our_user(&socket) => welcome(socket, desk, visits),
                 Ok(_) => tracing::warn!(name = desk.name, "turned away a visitor of another user"),
                 Err(error) => {
                     tracing::warn!(%error, "nobody can connect to a machine any more");
-                    return ended.await;
+                    return end.await;
                 }
             },
+            over = &mut end => return over,
         }
     }
 }

@@ -141,6 +141,18 @@ impl Terminal {
         assert!(seen.is_some(), "no {:?} was written: {raw:?}", String::from_utf8_lossy(bytes));
     }
 
+    /// Waits until `bytes` have been written behind the first `start`; the place behind them.
+    #[track_caller]
+    pub(crate) fn wait_for_raw_after(&self, start: usize, bytes: &[u8]) -> usize {
+        let place = |picture: &mut Picture| position(picture.raw.get(start..)?, bytes);
+        let Some(place) = self.shown.wait(place) else {
+            let raw = self.raw();
+            let rest = String::from_utf8_lossy(raw.get(start..).unwrap_or_default()).into_owned();
+            panic!("no {:?} was written: {rest:?}", String::from_utf8_lossy(bytes));
+        };
+        start + place + bytes.len()
+    }
+
     /// All that it shows and has shown, without escape sequences; a line that was wrapped is one.
     pub(crate) fn screen(&self) -> String {
         self.shown.picture().text()

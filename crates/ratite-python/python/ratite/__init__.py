@@ -6,6 +6,7 @@
 `ratite.aio` is the same for asyncio; `python -m ratite.compat` prints the folder of a drop-in for QEMU's own `qemu.machine`.
 """
 
+from ratite._agent import Agent, GuestOutput
 from ratite._core import Exit, Match, ProcessExit, linux_failures
 from ratite._errors import (
     AddressError,
@@ -25,11 +26,13 @@ from ratite._errors import (
     LaunchError,
     MachineExited,
     NegotiationError,
+    NoAgent,
     NoMonitor,
     PatternError,
     ProtocolError,
     QtestError,
     ShutdownError,
+    StillRuns,
     TimedOut,
 )
 from ratite._machine import Console, Listener, Machine, Qtest
@@ -41,6 +44,7 @@ del linux_failures
 
 __all__ = [
     "AddressError",
+    "Agent",
     "ArgumentsError",
     "CommandError",
     "ConfigError",
@@ -55,6 +59,7 @@ __all__ = [
     "Exit",
     "ForkedError",
     "GreetingError",
+    "GuestOutput",
     "GuestPanicked",
     "LINUX_FAILURES",
     "Lagged",
@@ -64,6 +69,7 @@ __all__ = [
     "MachineExited",
     "Match",
     "NegotiationError",
+    "NoAgent",
     "NoMonitor",
     "PatternError",
     "ProcessExit",
@@ -71,6 +77,7 @@ __all__ = [
     "Qtest",
     "QtestError",
     "ShutdownError",
+    "StillRuns",
     "TimedOut",
 ]
 

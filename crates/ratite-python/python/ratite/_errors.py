@@ -11,6 +11,8 @@ Error
 ├── NoMonitor
 ├── CommandError
 ├── TimedOut               (also a TimeoutError)
+│   ├── NoAgent
+│   └── StillRuns
 ├── Disconnected           (also a ConnectionError)
 ├── ConnectError           (also a ConnectionError)
 ├── ProtocolError
@@ -101,7 +103,7 @@ class NoMonitor(Error):
 
 
 class CommandError(Error):
-    """QEMU refused a command."""
+    """QEMU, or a guest's agent, refused a command."""
 
     command: str = ""
     """The command's name."""
@@ -120,6 +122,17 @@ class TimedOut(Error, TimeoutError):
     """How long, in seconds."""
     tail: bytes = b""
     """The end of what the console had said, where one was waited for."""
+
+
+class NoAgent(TimedOut):
+    """No guest agent has answered: it is not installed, does not run, or has another channel."""
+
+
+class StillRuns(TimedOut):
+    """A program in the guest that runs on: an agent cannot end it."""
+
+    pid: int = 0
+    """Its process in the guest."""
 
 
 class Disconnected(Error, ConnectionError):

@@ -29,6 +29,7 @@ class Face:
     :param machine: ``-machine``, the type alone.
     :param accel: ``-accel``, one or several; QEMU takes the first that works.
     :param console: True for the first serial port, or a :class:`ConsoleOptions`, or several.
+    :param agent: give the guest's agent (``qemu-guest-agent``) its channel.
     :param qtest: run under qtest.
     :param monitor: True for a QMP monitor over a socket pair; False for none; a path, or a ``(host, port)``, for one that
         QEMU connects to there.
@@ -59,6 +60,7 @@ class Face:
         machine: Optional[str] = None,
         accel: Union[str, Sequence[str]] = (),
         console: Union[bool, ConsoleOptions, Sequence[ConsoleOptions]] = False,
+        agent: bool = False,
         qtest: bool = False,
         monitor: Union[bool, StrPath, Tuple[str, int]] = True,
         qmp_path: Optional[StrPath] = None,
@@ -84,6 +86,7 @@ class Face:
         self.machine = machine
         self.accel: List[str] = [accel] if isinstance(accel, str) else texts("accel", accel)
         self.console_options = _consoles(console)
+        self.has_agent = agent
         self.has_qtest = qtest
         self.monitor = monitor
         self.qmp_path = qmp_path
@@ -122,6 +125,8 @@ class Face:
             config.accelerator(accel)
         for options in self.console_options:
             options._apply(config)
+        if self.has_agent:
+            config.agent()
         if self.has_qtest:
             config.qtest()
         self._configure_monitors(config)

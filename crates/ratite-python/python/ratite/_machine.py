@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
+from ratite._agent import Agent
 from ratite._core import Exit, Match
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
@@ -114,6 +115,14 @@ class Machine(Face):
     def consoles(self) -> Dict[str, Console]:
         """All consoles by their names."""
         return {name: Console(console) for name, console in self._launched.consoles}
+
+    @property
+    def agent(self) -> Agent:
+        """The agent in the guest. Its commands may take `command_timeout`."""
+        agent = self._launched.agent
+        if agent is None:
+            raise Error("the machine has no channel for an agent: it takes `agent=True`")
+        return Agent._over(agent, self.command_timeout)
 
     @property
     def qtest(self) -> Qtest:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from types import TracebackType
-from typing import Any, AsyncIterator, Dict, Mapping, Optional, Sequence, Type, TypeVar
+from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Type, TypeVar
 
 from ratite import _core
+from ratite._agent import AgentFace, GuestOutput
 from ratite._core import Exit, Match
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Patterns, count, patterns, seconds, turns, wanted
+from ratite._words import Patterns, StrPath, count, patterns, seconds, text, turns, wanted
 
-__all__ = ["Console", "Listener", "Machine", "Qtest"]
+__all__ = ["Agent", "Console", "Listener", "Machine", "Qtest"]
 
+SelfAgent = TypeVar("SelfAgent", bound="Agent")
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
 
@@ -105,6 +108,14 @@ class Machine(Face):
     def consoles(self) -> Dict[str, Console]:
         """All consoles by their names."""
         return {name: Console(console) for name, console in self._launched.consoles}
+
+    @property
+    def agent(self) -> Agent:
+        """The agent in the guest. Its commands may take `command_timeout`."""
+        agent = self._launched.agent
+        if agent is None:
+            raise Error("the machine has no channel for an agent: it takes `agent=True`")
+        return Agent._over(agent, self.command_timeout)
 
     @property
     def qtest(self) -> Qtest:
@@ -239,3 +250,98 @@ class Qtest:
     async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
         await self._qtest.wait_irq(number, level, seconds("timeout", timeout))
+
+
+class Agent(AgentFace):
+    __doc__ = AgentFace.__doc__
+
+    async def __aenter__(self: SelfAgent) -> SelfAgent:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        """Ends the connection."""
+        self.close()
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        /,
+        *,
+        timeout: Optional[float] = None,
+        **keywords: Any,
+    ) -> Any:
+        """Executes a command of the agent's, such as ``guest-get-osinfo``, and returns its value.
+
+        :raises NoAgent: when nobody has answered in time.
+        :raises CommandError: when the agent refused, does not have the command, or has it disabled.
+        """
+        return json.loads(await self._execute(command, {**(arguments or {}), **hyphenated(keywords)}, timeout))
+
+    async def ping(self, timeout: Optional[float] = None) -> None:
+        """Waits until the agent has answered."""
+        await self.execute("guest-ping", timeout=timeout)
+
+    async def info(self) -> Object:
+        """The agent's ``version`` and ``supported_commands``."""
+        info: Object = await self.execute("guest-info")
+        return info
+
+    async def exec(
+        self,
+        *words: str,
+        env: Optional[Mapping[str, str]] = None,
+        input: Optional[bytes] = None,
+        capture: bool = True,
+        timeout: float = NEVER,
+    ) -> GuestOutput:
+        """Runs a program in the guest, by its path or name and its arguments, and waits for its end.
+
+        With `env` it has these variables alone.
+
+        :raises StillRuns: when `timeout` is over; the program runs on.
+        """
+        return GuestOutput(*(await self._exec(words, env, input, capture, timeout)))
+
+    async def read_file(self, path: StrPath) -> bytes:
+        """The whole of a file of the guest."""
+        return await self._agent.read_file(text("path", path), self.timeout)
+
+    async def write_file(self, path: StrPath, data: bytes) -> None:
+        """Makes `data` the content of a file of the guest."""
+        await self._agent.write_file(text("path", path), data, self.timeout)
+
+    async def fs_status(self) -> str:
+        """``thawed`` or ``frozen``."""
+        return str(await self.execute("guest-fsfreeze-status"))
+
+    async def fs_freeze(self, timeout: Optional[float] = None) -> int:
+        """Freezes the guest's file systems, and returns how many; until `fs_thaw` whoever writes in the guest waits."""
+        return int(await self.execute("guest-fsfreeze-freeze", timeout=timeout))
+
+    async def fs_thaw(self, timeout: Optional[float] = None) -> int:
+        """Thaws the guest's file systems, and returns how many."""
+        return int(await self.execute("guest-fsfreeze-thaw", timeout=timeout))
+
+    async def fs_trim(self, minimum: int = 0, timeout: Optional[float] = None) -> List[Object]:
+        """Gives free blocks back to the host: for each file system its ``path``, and ``trimmed`` bytes or an ``error``."""
+        paths: List[Object] = (await self.execute("guest-fstrim", minimum=minimum, timeout=timeout))["paths"]
+        return paths
+
+    async def shutdown(self, mode: str = "powerdown") -> None:
+        """Asks the guest to go down: ``powerdown``, ``halt`` or ``reboot``. `Machine.wait` tells when it has."""
+        await self.execute("guest-shutdown", mode=mode)
+
+    async def suspend(self, mode: str) -> None:
+        """Asks the guest to sleep: ``disk``, ``ram`` or ``hybrid``."""
+        await self.execute(f"guest-suspend-{mode}")
+
+    async def interfaces(self) -> List[Object]:
+        """The guest's network interfaces."""
+        interfaces: List[Object] = await self.execute("guest-network-get-interfaces")
+        return interfaces

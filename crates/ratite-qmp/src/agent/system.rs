@@ -201,7 +201,7 @@ impl Agent {
             ShutdownMode::Halt => "halt",
             ShutdownMode::Reboot => "reboot",
         };
-        self.tell("guest-shutdown", json!({ "mode": mode })).await
+        self.execute_as::<Value>("guest-shutdown", json!({ "mode": mode })).await.map(drop)
     }
 
     /// Asks the guest to sleep. Returns as [`Agent::shutdown`] does; that it sleeps is told by the event `SUSPEND` or
@@ -215,7 +215,7 @@ impl Agent {
             SuspendMode::Ram => "guest-suspend-ram",
             SuspendMode::Hybrid => "guest-suspend-hybrid",
         };
-        self.tell(command, ()).await
+        self.execute_as::<Value>(command, ()).await.map(drop)
     }
 
     /// The guest's clock, as the time since 1970-01-01 in UTC.

@@ -38,6 +38,7 @@ const OPTIONS: &str = "\
 --machines COUNT     how many are launched; 1 if not said
 --fake WORD          a word for the fake QEMU
 --wrapper WORD       a word of the wrapper
+--name NAME          machines are reachable by this name
 --real               a real QEMU instead of the fake
 --callers-group      machines stay in our process group
 --keep               work folders are kept
@@ -88,6 +89,7 @@ fn run() -> Result<(), Box<dyn Error>> {
                 let real = MachineConfig::new("qemu-system-x86_64").machine_type("none");
                 real.base_folder(env::args().nth(2).ok_or("--base comes first")?)
             }
+            "--name" => config.name(value()?).reachable(),
             "--callers-group" => config.in_callers_process_group(),
             "--keep" => config.keep_folder(),
             "--descriptors" => limit(Resource::Nofile, value()?.parse()?, config)?,

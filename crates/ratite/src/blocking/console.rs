@@ -24,6 +24,10 @@ impl Console {
         Self { inner, background }
     }
 
+    pub(super) fn parts(&self) -> (&crate::console::Console, &Background) {
+        (&self.inner, &self.background)
+    }
+
     /// A console over any connected stream; see [`crate::Console::over`].
     ///
     /// # Errors

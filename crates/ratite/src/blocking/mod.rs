@@ -32,6 +32,8 @@ mod qmp;
 mod qtest;
 pub mod reach;
 mod screen;
+mod shell;
+mod terminal_view;
 mod wait;
 
 pub use accelerator::Accelerators;
@@ -45,3 +47,5 @@ pub use qmp::Client;
 pub use qmp::Server;
 pub use qtest::Qtest;
 pub use screen::Screen;
+pub use shell::Shell;
+pub use terminal_view::TerminalView;

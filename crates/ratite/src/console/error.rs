@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::error::write_report;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;
 use crate::history::Match;
@@ -96,13 +97,6 @@ impl ConsoleError {
 
 impl fmt::Debug for ConsoleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            write!(f, "\n  caused by: {error}")?;
-            cause = error.source();
-        }
-        let tail = self.tail().map(Tail::text).unwrap_or_default();
-        tail.lines().try_for_each(|line| write!(f, "\n    | {}", line.trim_end_matches('\r')))
+        write_report(f, self, self.tail().unwrap_or(&Tail::default()))
     }
 }

@@ -48,7 +48,8 @@ impl Console {
                 }
             }
         };
-        self.within(limit, format!("{patterns} on the console"), found).await
+        let outcome = self.within(limit, format!("{patterns} on the console"), found).await;
+        self.with_cause(outcome).await
     }
 
     /// The same, but takes nothing: for those who can be interrupted between a match and its use. [`Found::take`] takes it,
@@ -58,7 +59,8 @@ impl Console {
     /// As [`Console::expect`], but for failures.
     pub async fn find(&self, patterns: impl Into<Patterns>, limit: Duration) -> Result<Found, ConsoleError> {
         let patterns: Patterns = patterns.into();
-        self.within(limit, format!("{patterns} on the console"), self.found(&patterns)).await
+        let outcome = self.within(limit, format!("{patterns} on the console"), self.found(&patterns)).await;
+        self.with_cause(outcome).await
     }
 
     /// Types `text`, and waits until the guest has echoed it, which is taken with everything before it: what is expected next
@@ -123,20 +125,21 @@ impl Console {
                 Searched::NotYet => Ok(Look::Later),
             }
         });
-        match candidate.await? {
-            Some(candidate) => Ok(candidate),
-            None => Err(self.ended_without(patterns).await),
-        }
+        candidate.await?.ok_or_else(|| self.has_ended_while(patterns))
     }
 
-    /// Why the stream has ended without a match, as far as the machine's fate tells.
-    async fn ended_without(&self, patterns: &Patterns) -> ConsoleError {
-        let Some(fate) = self.shared.fate.get() else { return self.has_ended_while(patterns, None) };
+    /// Adds to an end of the stream why it ended, as far as the machine's fate tells. The limit is not for this: that the
+    /// stream has ended is known, and how its process did is known in a moment.
+    async fn with_cause<T>(&self, outcome: Result<T, ConsoleError>) -> Result<T, ConsoleError> {
+        let (what, tail, fate) = match (outcome, self.shared.fate.get()) {
+            (Err(ConsoleError::Ended { what, tail, .. }), Some(fate)) => (what, tail, fate),
+            (outcome, _) => return outcome,
+        };
         let exit = fate.exit().await;
-        match fate.panic() {
-            Some(event) => self.panicked(patterns, event),
-            None => self.has_ended_while(patterns, exit),
-        }
+        Err(match fate.panic() {
+            Some(event) => ConsoleError::GuestPanicked { what, event, tail },
+            None => ConsoleError::Ended { what, exit, tail },
+        })
     }
 
     fn panicked(&self, patterns: &Patterns, event: Value) -> ConsoleError {

@@ -6,12 +6,12 @@
 use ratite::qmp::Client;
 use ratite::qmp::CommandError;
 use ratite::qmp::ExecuteError;
+use ratite::qmp::nearest;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::commands::qom::failure;
-use crate::nearest::nearest;
 use crate::report::Failure;
 
 /// A property, as QEMU lists it.
@@ -118,8 +118,8 @@ fn pick(path: &str, name: &str, properties: Vec<Property>) -> Result<Place, Fail
     Err(Failure::NotThere {
         problem: format!("`{path}` has no property `{name}`"),
         source: None,
-        hint: match meant(nearest(name, names)) {
-            Some(meant) => meant,
+        hint: match nearest(name, names) {
+            Some(nearest) => meant(nearest),
             None => format!("`ratite qom list TARGET {path}` lists its {} properties", properties.len()),
         },
     })
@@ -127,11 +127,9 @@ fn pick(path: &str, name: &str, properties: Vec<Property>) -> Result<Place, Fail
 
 /// Why there is no object at `path`, and which there are that may have been meant.
 async fn no_object(client: &Client, path: &str, refusal: CommandError) -> Failure {
-    let hint = match nearest_objects(client, path).await {
-        Some((_, nearest)) if !nearest.is_empty() => {
-            meant(nearest.iter().map(String::as_str).collect()).unwrap_or_default()
-        }
-        Some((parent, _)) => format!("`ratite qom list TARGET {parent}` lists what is there"),
+    let hint = match nearest_object(client, path).await {
+        Some((_, Some(nearest))) => meant(&nearest),
+        Some((parent, None)) => format!("`ratite qom list TARGET {parent}` lists what is there"),
         None => "`ratite qom tree TARGET` lists all objects".into(),
     };
     let problem = format!("no object is at `{path}`");
@@ -139,26 +137,25 @@ async fn no_object(client: &Client, path: &str, refusal: CommandError) -> Failur
 }
 
 /// The last object on the way to `path` that is there, and what of it may have been meant.
-async fn nearest_objects(client: &Client, path: &str) -> Option<(String, Vec<String>)> {
+async fn nearest_object(client: &Client, path: &str) -> Option<(String, Option<String>)> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     for there in (0..parts.len()).rev() {
         let parent = format!("/{}", parts[..there].join("/"));
         let Ok(Ok(properties)) = list(client, &parent).await else { continue };
         if properties.iter().any(|property| property.name == parts[there..].join("/")) {
-            return Some((parent.clone(), vec![format!("{parent}.{}", parts[there])]));
+            return Some((parent.clone(), Some(format!("{parent}.{}", parts[there]))));
         }
         let children = properties.iter().filter(|property| property.is_child());
         let wrong = parts[there];
         // What stands behind a dot may have been meant as a property.
         let wrong = wrong.split_once('.').map_or(wrong, |(object, _)| object);
         let near = nearest(wrong, children.map(|child| child.name.as_str()));
-        let near = near.into_iter().map(|name| format!("{}/{name}", parent.trim_end_matches('/'))).collect();
+        let near = near.map(|name| format!("{}/{name}", parent.trim_end_matches('/')));
         return Some((parent, near));
     }
     None
 }
 
-fn meant(names: Vec<&str>) -> Option<String> {
-    let names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
+fn meant(name: &str) -> String {
+    format!("did you mean `{name}`?")
 }
