@@ -38,9 +38,7 @@ fn main() -> ExitCode {
 /// How much stack the program has, whatever `ulimit -s` leaves to the thread that it begins with.
 const STACK: usize = 8 << 20;
 
-fn on_a_stack_of_its_own(
-    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-) -> Result<(), Failure> {
+fn on_a_stack_of_its_own(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
     let thread = thread::Builder::new().name("ratite".into()).stack_size(STACK).spawn(work);
     let outcome = thread.map_err(Failure::System)?.join();
     outcome.unwrap_or_else(|panic| panic::resume_unwind(panic))

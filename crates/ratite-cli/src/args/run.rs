@@ -32,7 +32,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s", help_heading = ENDING)]
     pub(crate) grace: Duration,
 
-    /// Takes a picture of the screen right before the end; gives the machine a screen, and holds QEMU back with -no-shutdown
+    /// Takes a picture of the screen right before the end; gives the machine a screen, and QEMU -no-shutdown
     #[arg(long, value_name = "FILE.png", help_heading = ENDING)]
     pub(crate) screenshot_on_exit: Option<PathBuf>,
 
@@ -52,8 +52,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) log_folder: Option<PathBuf>,
 
-    /// Makes the machine reachable by this name for `ratite ls`, `console`, `log`, `stop`, `wait` and other programs of
-    /// this user; it names the log in --log-folder, too
+    /// Makes the machine reachable by this name, as in `ratite console NAME`; names the log in --log-folder, too
     #[arg(long, value_name = "NAME", help_heading = AROUND)]
     pub(crate) name: Option<OsString>,
 

@@ -72,12 +72,7 @@ struct Finding {
 }
 
 impl Finding {
-    fn new(
-        check: &'static str,
-        name: impl Into<String>,
-        state: State,
-        says: impl Into<String>,
-    ) -> Self {
+    fn new(check: &'static str, name: impl Into<String>, state: State, says: impl Into<String>) -> Self {
         Self { check, name: name.into(), state, says: says.into(), mend: None }
     }
 
@@ -151,9 +146,11 @@ mod tests {
 
     #[test]
     fn a_finding_is_a_line_and_what_mends_it_another() {
-        let finding = Finding::new("qemu", "qemu-img", State::Warning, "not in PATH").mend(Some("apt install x"));
+        let finding =
+            Finding::new("qemu", "qemu-img", State::Warning, "not in PATH").mend(Some("apt install x"));
 
-        let expected = "qemu         warning  qemu-img: not in PATH\n                      mend: `apt install x`\n";
+        let expected =
+            "qemu         warning  qemu-img: not in PATH\n                      mend: `apt install x`\n";
         assert_eq!(lines(&finding, "qemu", Paint::NONE), expected);
         assert_eq!(
             record(&finding),

@@ -72,7 +72,8 @@ fn an_interrupt_is_pictured_and_recorded() {
     let ended = running.finish();
     ended.assert_code(130);
     check_picture(&file, &ended);
-    let events: Vec<_> = ended.stdout().lines().filter_map(|line| line.split('"').nth(3).map(str::to_owned)).collect();
+    let events: Vec<_> =
+        ended.stdout().lines().filter_map(|line| line.split('"').nth(3).map(str::to_owned)).collect();
     assert_eq!(events[events.len() - 2..], ["screenshot", "ended"]);
 }
 
@@ -81,7 +82,7 @@ fn a_picture_that_cannot_be_had_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("last.png");
     let options = ["--screenshot-on-exit", file.to_str().unwrap(), "--expect", "up"];
-    let dark = [machine(folder.path(), &HANG), vec!["-vga".into(), "none".into()]].concat();
+    let dark = [machine(folder.path(), &HANG), vec!["-nodefaults".into()]].concat();
 
     let failed = run(&options, &dark);
 
@@ -100,7 +101,10 @@ fn a_qemu_that_exits_at_once_leaves_no_picture_and_says_so() {
     let failed = run(&["--screenshot-on-exit", file.to_str().unwrap()], &command);
 
     failed.assert_code(1);
-    failed.assert_says(&["note: there is no screenshot: QEMU had ended before", "error: QEMU exited with status 3\n"]);
+    failed.assert_says(&[
+        "note: there is no screenshot: QEMU had ended before",
+        "error: QEMU exited with status 3\n",
+    ]);
 }
 
 #[test]

@@ -21,23 +21,30 @@ pub(super) async fn look(qemu: &Path, limit: Duration) -> Vec<Finding> {
         Err(error) => Err(error),
     };
     match measured {
-        Ok(measured) => measured.iter().filter_map(about).collect(),
+        Ok(measured) => {
+            // Any one is enough.
+            let unusable = match measured.iter().any(|it| it.verdict != Verdict::Unusable) {
+                true => State::Warning,
+                false => State::Missing,
+            };
+            measured.iter().filter_map(|it| about(it, unusable)).collect()
+        }
         Err(error) => {
-            let causes = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let causes =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             vec![Finding::new("accelerator", name, State::Missing, format!("{error}{causes}"))]
         }
     }
 }
 
-fn about(measured: &Measurement) -> Option<Finding> {
+fn about(measured: &Measurement, unusable: State) -> Option<Finding> {
     let is_common = ALWAYS.contains(&measured.accelerator.as_str());
     let (state, says) = match measured.verdict {
         Verdict::Usable if measured.why.is_empty() => (State::Ok, "runs guest code".to_owned()),
         Verdict::Usable => (State::Ok, measured.why.clone()),
         Verdict::NotMeasured => (State::Warning, measured.why.clone()),
-        Verdict::Unusable if is_common => (State::Missing, measured.why.clone()),
+        Verdict::Unusable if is_common => (unusable, measured.why.clone()),
         Verdict::Unusable => return None,
     };
-    // Any one is enough; the verdict is about all of them.
     Some(Finding::new("accelerator", &measured.accelerator, state, says))
 }

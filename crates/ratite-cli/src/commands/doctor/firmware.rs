@@ -95,7 +95,8 @@ fn about(file: &Path, here: Option<Distribution>) -> Finding {
     };
     let targets: Vec<_> = descriptor.targets.iter().map(|target| target.architecture.as_str()).collect();
     let missing: Vec<_> = descriptor.mapping.files().filter(|file| !file.exists()).collect();
-    let what = format!("{} ({}, {})", descriptor.description, descriptor.interfaces.join(" "), targets.join(" "));
+    let what =
+        format!("{} ({}, {})", descriptor.description, descriptor.interfaces.join(" "), targets.join(" "));
     match missing.first() {
         None => finding(State::Ok, what),
         Some(missing) => {
@@ -125,7 +126,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folders = ["usr", "etc", "own", "missing"].map(|name| root.path().join(name));
         folders[..3].iter().for_each(|folder| fs::create_dir(folder).unwrap());
-        let put = |folder: usize, name: &str, text: &str| fs::write(folders[folder].join(name), text).unwrap();
+        let put =
+            |folder: usize, name: &str, text: &str| fs::write(folders[folder].join(name), text).unwrap();
         let there = root.path().join("code.fd");
         fs::write(&there, "").unwrap();
         put(0, "60-b.json", &descriptor("distribution's", &there));

@@ -95,7 +95,8 @@ pub(super) fn target() -> &'static str {
 pub(super) fn about_qemus(qemus: &[Qemu], here: Option<Distribution>) -> Vec<Finding> {
     if qemus.is_empty() {
         let install = here.and_then(|here| here.install(Need::Qemu(target())));
-        let missing = Finding::new("qemu", format!("qemu-system-{}", target()), State::Missing, "not in PATH");
+        let missing =
+            Finding::new("qemu", format!("qemu-system-{}", target()), State::Missing, "not in PATH");
         return vec![missing.mend(install)];
     }
     qemus.iter().map(about).collect()
@@ -106,7 +107,10 @@ fn about(qemu: &Qemu) -> Finding {
         Err(why) => (State::Warning, why.clone()),
         Ok(version) if is_old(version) => {
             let (major, minor) = OLDEST;
-            (State::Warning, format!("{version}, which is older than {major}.{minor}: not all of ratite works"))
+            (
+                State::Warning,
+                format!("{version}, which is older than {major}.{minor}: not all of ratite works"),
+            )
         }
         Ok(version) => (State::Ok, version.clone()),
     };
@@ -120,7 +124,8 @@ fn is_old(version: &str) -> bool {
 
 pub(super) async fn qemu_img(here: Option<Distribution>) -> Finding {
     let search = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&search).map(|folder| folder.join("qemu-img")).find(|file| is_program(file));
+    let found =
+        std::env::split_paths(&search).map(|folder| folder.join("qemu-img")).find(|file| is_program(file));
     let version = match &found {
         Some(path) => version(path, "qemu-img version ").await,
         None => Err("not in PATH: no disk images can be made".into()),

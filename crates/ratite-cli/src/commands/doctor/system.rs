@@ -38,8 +38,10 @@ fn kvm(device: &Path, flags: &str) -> Finding {
     match open(device) {
         Ok(()) => finding(State::Ok, "opens; whether guests run on it is measured above".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match module {
-            Some(module) => finding(State::Warning, format!("not there, and the module `{module}` may be missing"))
-                .mend(Some(format!("sudo modprobe {module}"))),
+            Some(module) => {
+                finding(State::Warning, format!("not there, and the module `{module}` may be missing"))
+                    .mend(Some(format!("sudo modprobe {module}")))
+            }
             None if cfg!(any(target_arch = "x86", target_arch = "x86_64")) => {
                 finding(State::Warning, "not there: the processor offers no virtualisation here".into())
             }
@@ -92,7 +94,8 @@ const OLDEST: (u32, u32) = (5, 6);
 fn kernel() -> Finding {
     let finding = |state, says| Finding::new("system", "Linux", state, says);
     let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else {
-        return finding(State::Missing, "/proc is not mounted".to_owned()).mend(Some("sudo mount -t proc proc /proc"));
+        return finding(State::Missing, "/proc is not mounted".to_owned())
+            .mend(Some("sudo mount -t proc proc /proc"));
     };
     let release = release.trim();
     let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -145,7 +148,10 @@ fn runtime_folder() -> Finding {
     let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let user = rustix::process::geteuid().as_raw();
     let (state, says) = match &given {
-        None => (State::Warning, "not set; `ratite run --name` uses another folder, see `ratite ls`".to_owned()),
+        None => {
+            let names = format!("/run/user/{user} or /tmp/ratite-{user}");
+            (State::Warning, format!("not set: machines are reachable by name below {names}"))
+        }
         Some(folder) => about_runtime_folder(folder, user),
     };
     Finding::new("folder", "XDG_RUNTIME_DIR", state, says)
@@ -183,6 +189,7 @@ mod tests {
     fn a_runtime_folder_belongs_to_its_user_alone() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let user = rustix::process::geteuid().as_raw();
         let about = |folder: &Path, user| about_runtime_folder(folder, user);
 

@@ -31,11 +31,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
         true => Err(io::ErrorKind::IsADirectory.into()),
         false => Err(io::ErrorKind::NotADirectory.into()),
     });
-    is_folder.map_err(|source| Failure::File {
-        doing: "write the screenshot",
-        path: file.to_owned(),
-        source,
-    })
+    is_folder.map_err(|source| Failure::File { doing: "write the screenshot", path: file.to_owned(), source })
 }
 
 /// Takes the picture, unless it is too late, or the user has asked again for the end; why there is none.
