@@ -18,6 +18,7 @@ mod machine;
 mod options;
 mod paper;
 mod patterns;
+mod progress;
 mod qemu;
 mod qom;
 mod reach;
