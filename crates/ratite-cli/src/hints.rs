@@ -13,6 +13,7 @@ use ratite::LaunchErrorKind;
 use ratite::Tail;
 use ratite::qmp;
 use ratite::qmp::AgentError;
+use ratite::reach::ReachError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
@@ -20,6 +21,7 @@ use crate::mending::Distribution;
 use crate::mending::JOIN_KVM;
 use crate::mending::Need;
 use crate::report::Failure;
+use crate::target::FOLDER;
 
 /// The hints for a failure, the most likely first.
 pub(crate) fn of(failure: &Failure) -> Vec<String> {
@@ -145,6 +147,10 @@ fn about_launch(error: &LaunchError) -> Vec<String> {
         LaunchErrorKind::Exited(status) if status.code() == Some(NOT_FOUND) && !lacks_library(error) => {
             Some("with status 127 a shell or another wrapper says that it has not found the program".into())
         }
+        LaunchErrorKind::Reach(ReachError::Taken { name, .. }) => {
+            Some(format!("`ratite ls` shows that machine, and `ratite stop {name}` ends it"))
+        }
+        LaunchErrorKind::Reach(ReachError::Folder { .. }) => Some(FOLDER.into()),
         LaunchErrorKind::Console(_) => {
             Some("`--log` takes a file in a folder that exists, and follows no symbolic link".into())
         }

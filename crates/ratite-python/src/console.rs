@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 use crate::errors::Raise;
 use crate::errors::raise;
 use crate::pending::Pending;
+use crate::terminal::TerminalView;
 use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
@@ -40,6 +41,10 @@ impl Console {
     pub(crate) fn new(inner: ratite::Console) -> Self {
         Self { inner: Owned::new(inner) }
     }
+
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&ratite::Console> {
+        self.inner.get(py)
+    }
 }
 
 fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
@@ -47,14 +52,17 @@ fn bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 }
 
 /// A text, and whether it is a regular expression.
-type Wanted = (String, bool);
+pub(crate) type Wanted = (String, bool);
 
-fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
-    let pattern = |(text, regex): Wanted| match regex {
+pub(crate) fn pattern(py: Python<'_>, text: String, regex: bool) -> PyResult<Pattern> {
+    match regex {
         true => Pattern::regex(text).map_err(|error| raise(py, "PatternError", error.to_string(), [])),
         false => Ok(Pattern::literal(text)),
-    };
-    wanted.into_iter().map(pattern).collect()
+    }
+}
+
+pub(crate) fn patterns(py: Python<'_>, wanted: Vec<Wanted>) -> PyResult<Vec<Pattern>> {
+    wanted.into_iter().map(|(text, regex)| pattern(py, text, regex)).collect()
 }
 
 /// What a Linux guest prints when it went wrong.
@@ -125,6 +133,11 @@ impl Console {
             let found = Found { found: Owned::new(Mutex::new(Some(found))) };
             Ok(Py::new(py, found)?.into_any())
         }))
+    }
+
+    /// The console as it looks on a terminal of so many columns and rows.
+    fn terminal(&self, py: Python<'_>, columns: usize, rows: usize) -> PyResult<TerminalView> {
+        Ok(TerminalView::new(self.inner.get(py)?.terminal(columns, rows)))
     }
 
     /// Writes all of `data`.

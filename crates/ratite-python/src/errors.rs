@@ -8,11 +8,14 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use ratite::ConsoleError;
+use ratite::InputError;
 use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::MachineError;
 use ratite::ProcessExit;
 use ratite::QtestError;
+use ratite::ScreenError;
+use ratite::ShellError;
 use ratite::ShutdownError;
 use ratite::ShutdownErrorKind;
 use ratite::Tail;
@@ -26,6 +29,8 @@ use ratite::qmp::TimedOut;
 
 use crate::console;
 use crate::exit;
+use crate::picture::Picture;
+use crate::shell::ShellOutput;
 use crate::values::seconds;
 
 /// What can be raised in Python.
@@ -361,6 +366,74 @@ impl Raise for ConsoleError {
             }
             Self::Lagged { dropped } => raise(py, "Lagged", message, [field(py, "dropped", dropped)]),
             _ => raise(py, "ConsoleError", message, []),
+        }
+    }
+}
+
+impl Raise for ScreenError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        let picture = self.picture().cloned().map(|inner| Picture { inner });
+        match self {
+            Self::TimedOut { what, limit, why, .. } => {
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let message = format!("no {what} within {} s{why}", seconds(limit));
+                let fields = [
+                    field(py, "what", what),
+                    field(py, "limit", seconds(limit)),
+                    field(py, "picture", picture),
+                ];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "ScreenError", message, [field(py, "picture", picture)]),
+        }
+    }
+}
+
+impl Raise for InputError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        match self {
+            Self::Command(error) => error.raise(py),
+            _ => raise(py, "InputError", message, []),
+        }
+    }
+}
+
+impl Raise for ShellError {
+    fn raise(self, py: Python<'_>) -> PyErr {
+        let message = chain(&self);
+        let tail = |output: &str| Ok(("tail", PyBytes::new(py, output.as_bytes()).into_any()));
+        match self {
+            Self::TimedOut { wait, output } => {
+                let message = format!("no {} within {} s", wait.what, seconds(wait.limit));
+                let fields =
+                    [field(py, "what", wait.what), field(py, "limit", seconds(wait.limit)), tail(&output)];
+                raise(py, "TimedOut", message, fields)
+            }
+            Self::Ended { why, output } => {
+                let error = why.raise(py);
+                match error.value(py).setattr("tail", PyBytes::new(py, output.as_bytes())) {
+                    Ok(()) => error,
+                    Err(error) => error,
+                }
+            }
+            Self::Refused { user, said } => {
+                raise(py, "LoginRefused", message, [field(py, "user", user), field(py, "said", said)])
+            }
+            Self::Gone { output, .. } => raise(py, "ShellGone", message, [field(py, "output", output)]),
+            Self::Failed { output, .. } => {
+                let fields = [
+                    field(py, "status", output.status),
+                    field(py, "output", &output.output),
+                    field(py, "result", ShellOutput::from(output.clone())),
+                ];
+                raise(py, "ShellFailed", message, fields)
+            }
+            Self::Untypable { .. } => raise(py, "ConfigError", message, []),
+            Self::Console(error) => error.raise(py),
+            _ => raise(py, "ShellError", message, []),
         }
     }
 }

@@ -13,10 +13,15 @@ mod console;
 mod errors;
 mod exit;
 mod gate;
+mod input;
 mod listener;
 mod machine;
 mod pending;
+mod picture;
 mod qtest;
+mod screen;
+mod shell;
+mod terminal;
 mod values;
 mod work_folder;
 
@@ -50,13 +55,31 @@ mod _core {
     #[pymodule_export]
     use super::exit::ProcessExit;
     #[pymodule_export]
+    use super::input::Input;
+    #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]
     use super::machine::Machine;
     #[pymodule_export]
     use super::pending::Pending;
     #[pymodule_export]
+    use super::picture::Picture;
+    #[pymodule_export]
+    use super::picture::ScreenText;
+    #[pymodule_export]
     use super::qtest::Qtest;
+    #[pymodule_export]
+    use super::screen::Screen;
+    #[pymodule_export]
+    use super::shell::Shell;
+    #[pymodule_export]
+    use super::shell::ShellOutput;
+    #[pymodule_export]
+    use super::terminal::Terminal;
+    #[pymodule_export]
+    use super::terminal::TerminalView;
+    #[pymodule_export]
+    use super::terminal::plain_text;
     #[pymodule_export]
     use super::work_folder::WorkFolder;
 

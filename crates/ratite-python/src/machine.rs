@@ -19,11 +19,13 @@ use crate::console::Console;
 use crate::errors::Raise;
 use crate::exit::Exit;
 use crate::exit::ProcessExit;
+use crate::input::Input;
 use crate::listener;
 use crate::listener::Listener;
 use crate::listener::Wanted;
 use crate::pending::Pending;
 use crate::qtest::Qtest;
+use crate::screen::Screen;
 use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
@@ -127,6 +129,18 @@ impl Machine {
     #[getter]
     fn qtest(&self, py: Python<'_>) -> PyResult<Option<Qtest>> {
         Ok(self.inner.get(py)?.qtest().cloned().map(Qtest::new))
+    }
+
+    /// The screen, if there is a monitor.
+    #[getter]
+    fn screen(&self, py: Python<'_>) -> PyResult<Screen> {
+        self.inner.get(py)?.screen().map(Screen::new).map_err(|error| error.raise(py))
+    }
+
+    /// Keyboard and mouse, if there is a monitor.
+    #[getter]
+    fn input(&self, py: Python<'_>) -> PyResult<Input> {
+        self.inner.get(py)?.input().map(Input::new).map_err(|error| error.raise(py))
     }
 
     /// QEMU's greeting as JSON text, if there is a monitor.

@@ -462,6 +462,27 @@ mod tests {
         }
 
         #[test]
+        fn whatever_comes_before_a_sentinel_the_message_behind_it_is_read(
+            before in prop::collection::vec(any::<u8>(), 0..200),
+            cut in 1_usize..40,
+        ) {
+            let stream = [before.as_slice(), b"\xff{\"return\":1}"].concat();
+            let mut decoder = Decoder::delimited(Limits::default());
+            let mut last = None;
+            for piece in stream.chunks(cut) {
+                decoder.feed(piece);
+                loop {
+                    match decoder.next().map(|text| text.map(str::to_owned)) {
+                        Ok(Some(text)) => last = Some((text, decoder.was_after_sentinel())),
+                        Ok(None) => break,
+                        Err(_) => decoder.skip_to_sentinel(),
+                    }
+                }
+            }
+            prop_assert_eq!(last, Some(("{\"return\":1}".to_owned(), true)));
+        }
+
+        #[test]
         fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
         }

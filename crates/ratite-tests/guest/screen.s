@@ -7,7 +7,7 @@
 #   line 12    `login: ` and then the cursor
 # Some keys change the screen; each is told like all others, and then an `!` when the screen is ready:
 #   F1 the same again · F2 40 columns · F3 50 lines of 8 rows · F4 mode 13h, pixel x,y in colour x/8+y/8*5, modulo 16
-#   F5 one more character at line 15, column 0
+#   F5 one more character at line 15, column 0 · F6 the title on 640x480 pixels, drawn by the BIOS with its glyphs
 # What it says: `ready`, then ` kXX` for a byte of the keyboard and ` mXX` for one of the mouse, in hexadecimal.
 #
 #   as --32 -o screen.o screen.s
@@ -67,7 +67,7 @@ read:
         cmp     al, 'k'
         jne     read
         sub     bl, 0x3b                # F1, pressed.
-        cmp     bl, 5
+        cmp     bl, 6
         jae     read
         movzx   bx, bl
         shl     bx, 1
@@ -76,7 +76,7 @@ read:
         call    say
         jmp     read
 
-screens: .word  text_80, text_40, text_50, colours, one_more
+screens: .word  text_80, text_40, text_50, colours, one_more, drawn
 
 text_80:
         mov     ax, 3
@@ -141,6 +141,20 @@ one_more:
         mov     di, 15 * 160
         mov     ax, 0x0700 + 'X'
         stosw
+        ret
+
+drawn:
+        mov     ax, 0x12
+        int     0x10
+        mov     si, offset title
+1:      lodsb
+        mov     bx, 14                  # Yellow.
+        mov     ah, 0x0e
+        test    al, al
+        jz      2f
+        int     0x10
+        jmp     1b
+2:      cli
         ret
 
 colours:

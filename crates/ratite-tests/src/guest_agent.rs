@@ -1,22 +1,29 @@
-//! QEMU's real guest agent, run on this very system instead of in a guest.
+//! QEMU's real guest agent, run on this very system instead of in a guest, and in the Linux guest.
 //!
 //! The program comes from `scripts/guest-agent`. It listens on a Unix socket, where in a guest it has a virtio channel.
 //! Whatever would change this system is forbidden to it twice: the agent has those commands disabled, and where the
-//! superuser runs the tests it lacks the capabilities for them.
+//! superuser runs the tests it lacks the capabilities for them. In the guest it may do everything.
 
 use std::env;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 
+use cpio::newc::ModeFileType;
+use ratite::MachineConfig;
 use ratite::qmp::Address;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
 use tempfile::TempDir;
 
+use crate::linux_guest;
+use crate::linux_guest::VIRTIO;
+use crate::linux_guest::add;
 use crate::scenario::PATIENCE;
 use crate::scenario::wait_until;
 
@@ -122,6 +129,46 @@ fn bound() -> Command {
     }
     command
 }
+
+/// A machine with the Linux guest, in which [`START`] starts an agent, and with its channel. Its file system is written to
+/// `initrd`.
+///
+/// # Panics
+/// If there is no Linux guest or no agent.
+pub fn in_linux_guest(initrd: &Path) -> MachineConfig {
+    let mut archive = fs::read(linux_guest::linux_guest().initrd).expect("it is there");
+    // The kernel unpacks one archive after the other.
+    archive.extend(agents_files().expect("memory for an archive"));
+    fs::write(initrd, archive).expect("it can be written");
+    // Of two such options the last counts.
+    linux_guest::machine(&[VIRTIO]).agent().arg("-initrd").arg(initrd)
+}
+
+/// What a shell in the guest starts the agent with.
+pub const START: &str = "/agent/ld-linux-x86-64.so.2 --library-path /agent /agent/qemu-ga \
+    --path /dev/virtio-ports/org.qemu.guest_agent.0 --statedir /tmp 2>/dev/null &";
+
+/// The agent with its libraries, and the program by which it shuts down, which busybox does not have.
+fn agents_files() -> io::Result<Vec<u8>> {
+    let folder = target().join("guest-agent");
+    let program = folder.join("qemu-ga");
+    let listed = Command::new("ldd").arg(&program).env("LD_LIBRARY_PATH", folder.join("lib")).output()?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    let mut archive = Vec::new();
+    for name in ["agent", "sbin"] {
+        add(&mut archive, name, ModeFileType::Directory, 0o755, b"")?;
+    }
+    for file in libraries.chain([program]) {
+        let name = format!("agent/{}", file.file_name().unwrap_or_default().to_string_lossy());
+        add(&mut archive, &name, ModeFileType::Regular, 0o755, &fs::read(&file)?)?;
+    }
+    add(&mut archive, "sbin/shutdown", ModeFileType::Regular, 0o755, SHUTDOWN.as_bytes())?;
+    cpio::newc::trailer(archive)
+}
+
+/// The agent calls it as `shutdown -h -P +0 …`, with `-r` or `-H` in place of `-P`.
+const SHUTDOWN: &str = "#!/bin/sh\ncase \"$*\" in *-r*) reboot -f ;; *) poweroff -f ;; esac\n";
 
 /// The option that disables commands; before QEMU 7.2 it had another name.
 fn block_option(folder: &Path, program: &Path) -> &'static str {

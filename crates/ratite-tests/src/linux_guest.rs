@@ -148,7 +148,8 @@ fn initramfs(busybox: &Path, modules: &Path) -> io::Result<Vec<u8>> {
     cpio::newc::trailer(archive)
 }
 
-fn add(
+/// Adds one file or folder to an archive.
+pub(crate) fn add(
     archive: &mut Vec<u8>,
     name: &str,
     kind: ModeFileType,

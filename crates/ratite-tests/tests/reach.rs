@@ -1,7 +1,5 @@
 //! Machines that are reachable by name: who has a name, what others can do by it, and how all of that ends.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use std::fs;
 use std::io::Read;
 use std::io::Write;

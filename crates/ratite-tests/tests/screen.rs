@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ratite::Cell;
 use ratite::Difference;
+use ratite::Layout;
 use ratite::Monitor;
+use ratite::Pattern;
 use ratite::Picture;
 use ratite::Region;
 use ratite::Screen;
@@ -17,6 +19,7 @@ use ratite::qmp::Address;
 use ratite::qmp::Client;
 use ratite::qmp::Options;
 use ratite::qmp::within;
+use ratite_tests::linux_guest;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::Stage;
 use ratite_tests::scenario::assert_says;
@@ -110,6 +113,38 @@ fn other_text_modes_are_read_too() {
     });
 }
 
+#[test]
+fn text_that_is_drawn_on_a_graphics_screen_is_read_too() {
+    play(async |stage| {
+        let machine = boot(config(stage)).await;
+
+        show(&machine, "f6").await;
+        let text = machine.screen().unwrap().wait_text("ratite screen guest", PATIENCE).await.unwrap();
+
+        assert_eq!((text.columns(), text.rows(), text.unknown()), (80, 30, 0));
+        assert_eq!(text.text(), "ratite screen guest\n");
+        let yellow = [0xff, 0xff, 0x57];
+        assert_eq!(text.cell(0, 0), Some(Cell { character: 'r', foreground: yellow, background: BLACK }));
+        machine.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn keys_are_typed_into_linux_and_its_screen_is_read() {
+    play(async |stage| {
+        let config = linux_guest::machine(&["console=tty0"]).base_folder(stage.base());
+        let machine = config.args(["-vga", "std", "-m", "256"]).launch().await.unwrap();
+        let (screen, input) = (machine.screen().unwrap(), machine.input().unwrap());
+        screen.wait_text("guest# ", PATIENCE).await.unwrap();
+
+        input.type_text("clear; echo \"Sum: $((6*7)) ~|\\{}[]\"\n", Layout::Us).await.unwrap();
+
+        let text = screen.wait_text(Pattern::regex(r"^Sum: 42.*\n").unwrap(), PATIENCE).await.unwrap();
+        assert_eq!((text.lines()[0].as_str(), text.unknown()), ("Sum: 42 ~|\\{}[]", 0));
+        machine.kill().await.unwrap();
+    });
+}
+
 /// What mode 13h shows of the guest's drawing: each pixel twice, in the sixteen colours that a VGA begins with.
 fn drawing() -> Picture {
     let colours: [[u8; 3]; 16] = std::array::from_fn(|colour| {
@@ -119,7 +154,7 @@ fn drawing() -> Picture {
     });
     let places = (0..400).flat_map(|y| (0..640).map(move |x| (x / 2, y / 2)));
     let rgb: Vec<u8> = places.flat_map(|(x, y)| colours[(x / 8 + y / 8 * 5) % 16]).collect();
-    Picture::from_rgb(640, 400, rgb).unwrap()
+    Picture::from_rgb(640, 400, rgb).expect("it has as many pixels")
 }
 
 #[test]
@@ -220,8 +255,10 @@ fn a_card_or_a_head_that_there_is_not_is_told_in_qemus_words() {
         screen.clone().device("card").screenshot(PATIENCE).await.unwrap();
         let device = screen.clone().device("nosuch").screenshot(PATIENCE).await.unwrap_err();
         let head = screen.clone().device("card").head(7).screenshot_png(PATIENCE).await.unwrap_err();
+        let alone = screen.clone().head(1).screenshot(PATIENCE).await.unwrap_err();
 
         assert_eq!(device.refusal().unwrap().class, "DeviceNotFound");
+        assert_says(&alone, &["'head' must be specified together with 'device'"]);
         assert_says(&device, &["could not take a picture", "Device 'nosuch' not found"]);
         assert_says(&head, &["could not take a picture", "head 7"]);
         machine.kill().await.unwrap();
@@ -275,7 +312,7 @@ fn a_monitor_that_carries_no_descriptors_is_served_by_a_file_that_is_removed() {
         assert_eq!(Picture::from_png(&png).unwrap().width(), 720);
         let gone = async {
             while !forgotten_folders().is_empty() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         within(PATIENCE, "end of the folders", gone).await.unwrap();

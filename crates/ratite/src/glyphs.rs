@@ -47,7 +47,8 @@ impl ScreenText {
     /// Reads a picture with other fonts, of guests that load their own.
     #[must_use]
     pub fn read_with(picture: &Picture, fonts: &[Font]) -> Option<Self> {
-        let grids = fonts.iter().flat_map(|font| WIDTHS.map(|width| Grid { picture, font, width }));
+        let usual = usual_colour(picture);
+        let grids = fonts.iter().flat_map(|font| WIDTHS.map(|width| Grid { picture, usual, font, width }));
         let mut best: Option<Self> = None;
         for text in grids.filter(Grid::fits).map(|grid| grid.read()) {
             if best.as_ref().is_none_or(|best| text.share_unknown() < best.share_unknown()) {
@@ -136,6 +137,8 @@ const WIDTHS: [u32; 3] = [9, 8, 16];
 /// A picture, cut into cells of a width for a font.
 struct Grid<'a> {
     picture: &'a Picture,
+    /// The colour that most of its pixels have.
+    usual: [u8; 3],
     font: &'a Font,
     width: u32,
 }
@@ -173,10 +176,8 @@ impl Grid<'_> {
     }
 
     fn read(&self) -> ScreenText {
-        let usual = usual_colour(self.picture);
         let places = (0..self.rows()).flat_map(|row| (0..self.columns()).map(move |column| (column, row)));
-        let mut readings: Vec<Reading> =
-            places.map(|(column, row)| self.read_cell(column, row, usual)).collect();
+        let mut readings: Vec<Reading> = places.map(|(column, row)| self.read_cell(column, row)).collect();
         let columns = self.columns() as usize;
         let cursors: Vec<usize> = (0..readings.len()).filter(|&at| readings[at].cursor).collect();
         let cursor = match cursors[..] {
@@ -190,7 +191,7 @@ impl Grid<'_> {
         ScreenText { columns, cells: readings.into_iter().map(|reading| reading.cell).collect(), cursor }
     }
 
-    fn read_cell(&self, column: u32, row: u32, usual: [u8; 3]) -> Reading {
+    fn read_cell(&self, column: u32, row: u32) -> Reading {
         let Some(inked) = self.inked(column, row) else {
             let colour = self.colour(column, row, 0, 0);
             let cell = Cell { character: UNKNOWN, foreground: colour, background: colour };
@@ -203,7 +204,7 @@ impl Grid<'_> {
         let inverse: Vec<u16> = rows.iter().map(|row| !row & self.mask()).collect();
         let mut ways = [(rows, one, zero), (inverse, zero, one)];
         // `▀` in white on black has the pixels of `▄` in black on white: the usual background decides, or else the darker.
-        let is_unusual = |background: [u8; 3]| (background != usual, brightness(background));
+        let is_unusual = |background: [u8; 3]| (background != self.usual, brightness(background));
         ways.sort_by_key(|&(_, _, background)| is_unusual(background));
         let read = |character: Option<char>, way: &(Vec<u16>, [u8; 3], [u8; 3]), cursor| {
             let cell = Cell { character: character?, foreground: way.1, background: way.2 };

@@ -24,7 +24,7 @@ use crate::layout::Untypable;
 ///
 /// QEMU tells nobody what the guest has read, and drops what the guest's keyboard has no room for: a PS/2 keyboard keeps 16
 /// bytes, of which a key takes 3, and one with shift 6. So keys are held for a while, and the next waits until the last is
-/// released: 40 ms each by default, so that a guest may look away for a fifth of a second. [`Input::hold`] changes that.
+/// released: 40 ms each by default, so that a guest may look away for about 0.4 s. [`Input::hold`] changes that.
 #[derive(Debug, Clone)]
 pub struct Input {
     client: Client,

@@ -127,14 +127,26 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/commands.md")]
     struct Commands;
 
+    #[doc = include_str!("../../../docs/guide/shell.md")]
+    struct QmpFromAShell;
+
     #[doc = include_str!("../../../docs/guide/events.md")]
     struct Events;
 
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
 
+    #[doc = include_str!("../../../docs/guide/shells.md")]
+    struct Shells;
+
     #[doc = include_str!("../../../docs/guide/screens.md")]
     struct Screens;
+
+    #[doc = include_str!("../../../docs/guide/agent.md")]
+    struct Agent;
+
+    #[doc = include_str!("../../../docs/guide/qom.md")]
+    struct Qom;
 
     #[doc = include_str!("../../../docs/guide/reach.md")]
     struct Reach;

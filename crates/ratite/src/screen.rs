@@ -43,7 +43,8 @@ use crate::picture::Tolerance;
 #[derive(Debug, Clone)]
 pub struct Screen {
     client: Client,
-    device: Option<(String, u32)>,
+    device: Option<String>,
+    head: Option<u32>,
     every: Duration,
 }
 
@@ -116,21 +117,20 @@ impl Screen {
     /// The screen of the machine at the other end of a session.
     #[must_use]
     pub fn over(client: Client) -> Self {
-        Self { client, device: None, every: EVERY }
+        Self { client, device: None, head: None, every: EVERY }
     }
 
     /// The screen of the graphics card with this `id`: its first, or the one that [`Screen::head`] says.
     #[must_use]
     pub fn device(mut self, id: impl Into<String>) -> Self {
-        let head = self.device.map_or(0, |(_, head)| head);
-        self.device = Some((id.into(), head));
+        self.device = Some(id.into());
         self
     }
 
-    /// Which of a card's screens, from 0 on; to be said after [`Screen::device`], without which it means nothing.
+    /// Which of a card's screens, from 0 on. QEMU refuses it without [`Screen::device`].
     #[must_use]
     pub fn head(mut self, head: u32) -> Self {
-        self.device = self.device.map(|(id, _)| (id, head));
+        self.head = Some(head);
         self
     }
 
@@ -305,7 +305,8 @@ impl Screen {
         if let Some(why) = self.client.ended() {
             return Err(ended(why));
         }
-        let shot = Shot { client: self.client.clone(), device: self.device.clone(), format };
+        let (client, device, head) = (self.client.clone(), self.device.clone(), self.head);
+        let shot = Shot { client, device, head, format };
         tokio::spawn(shot.take()).await.map_err(|_| ended(Disconnect::Runtime))?
     }
 }
@@ -325,7 +326,8 @@ fn is_about_format(refusal: &CommandError) -> bool {
 /// One picture that is being taken.
 struct Shot {
     client: Client,
-    device: Option<(String, u32)>,
+    device: Option<String>,
+    head: Option<u32>,
     format: Option<&'static str>,
 }
 
@@ -377,9 +379,11 @@ impl Shot {
 
     async fn screendump(&self, path: &str) -> Result<(), ScreenError> {
         let mut arguments = json!({ "filename": path });
-        if let Some((id, head)) = &self.device {
-            arguments["device"] = id.as_str().into();
-            arguments["head"] = (*head).into();
+        if let Some(device) = &self.device {
+            arguments["device"] = device.as_str().into();
+        }
+        if let Some(head) = self.head {
+            arguments["head"] = head.into();
         }
         if let Some(format) = self.format {
             arguments["format"] = format.into();

@@ -83,6 +83,10 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// The same when what stands there is the very prompt that was there before.
 const MOMENT: Duration = Duration::from_millis(200);
 
+/// How long a terminal and a shell may take to show that they were interrupted, and how often they may show something.
+const REACTION: Duration = Duration::from_millis(100);
+const REACTIONS: usize = 20;
+
 /// How often a shell is asked for the end of a command that it seems to have ended without saying so.
 const QUESTIONS: usize = 3;
 
@@ -270,6 +274,12 @@ impl Shell {
             // Ctrl-C, and for those who ignore it also Ctrl-\.
             let keys: &[u8] = if attempt < 2 { b"\x03" } else { b"\x03\x1c" };
             self.console.write(keys).await?;
+            // A shell throws away what it reads while it is being interrupted.
+            for _ in 0..REACTIONS {
+                if !self.read_more(seen, REACTION).await? {
+                    break;
+                }
+            }
             if self.probe(seen).await? {
                 break;
             }

@@ -48,7 +48,7 @@ are members of `a`, `a.0=x a.1=y` or `a=[\"x\",\"y\"]` is a list, and `a={\"b\":
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  ratite cmd ./qmp.sock query-status
+  ratite cmd web query-status
   ratite cmd ./qmp.sock blockdev-add driver=null-co node-name=disk size=1048576
   ratite cmd localhost:4444 device_add '{\"driver\": \"virtio-rng-pci\", \"id\": \"rng\"}'
   ratite cmd --raw ./qmp.sock human-monitor-command command-line='info version'

@@ -29,7 +29,7 @@ pub(crate) struct Events {
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  ratite events ./qmp.sock
+  ratite events web
   ratite events --only SHUTDOWN,RESET localhost:4444
   ratite events --only JOB_STATUS_CHANGE --count 1 --timeout 5m ./qmp.sock
 

@@ -82,6 +82,7 @@ comment.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  ratite shell web
   ratite shell ./qmp.sock
   ratite shell -H localhost:4444
   ratite shell -N /run/guest-agent.sock

@@ -29,6 +29,7 @@ pub(crate) async fn events(events: &Events) -> Result<(), Failure> {
     check(&client, &events.only).await?;
     let mut output = Bytes::to_stdout().map_err(Failure::System)?;
     let what = match events.count {
+        Some(count) if count.get() == 1 => "event".into(),
         Some(count) => format!("{count} events"),
         None => "end of the events".into(),
     };

@@ -9,9 +9,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::harness::HANG;
 use crate::harness::Outcome;
 use crate::harness::Ratite;
+use crate::harness::boot_sector;
 use crate::harness::ratite;
+use crate::harness::real;
 use crate::qemu::Qemu;
 
 fn cmd(address: &str, words: &[&str]) -> Outcome {
@@ -141,9 +144,9 @@ fn events_are_lines_as_they_come_until_the_machine_is_gone() {
 #[test]
 fn so_many_events_are_enough_and_fewer_are_a_failure() {
     let qemu = Qemu::start_with(&["-S"]);
-    let too_few = ratite(&["events", "--count", "1", "--timeout", "200ms", &qemu.one()]);
+    let too_few = ratite(&["events", "--count", "1", "--timeout", "3s", &qemu.one()]);
     too_few.assert_code(4);
-    too_few.assert_says(&["no 1 events within 200ms"]);
+    too_few.assert_says(&["no event within 3s"]);
 
     let counted = Ratite::start(&["events", "--count", "1", "--only", "RESUME", &qemu.one()]);
     let outcome = while_stopping_and_going_on(&qemu, || counted.finish());
@@ -177,4 +180,42 @@ fn a_signal_ends_the_wait_for_events() {
     events.signal(Signal::TERM);
 
     events.finish().assert_code(143);
+}
+
+#[test]
+fn a_machine_with_a_name_speaks_with_several_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    boot_sector(&disk, "up", &HANG);
+    let runtime = format!("XDG_RUNTIME_DIR={}", folder.path().display());
+    let by_name = |words: &[&str]| Ratite::start_by(&["env", &runtime], words);
+    let command = real(&disk);
+    let words: Vec<&str> =
+        ["run", "--name", "web", "--"].into_iter().chain(command.iter().map(String::as_str)).collect();
+    let mut machine = by_name(&words);
+    machine.wait_for("up");
+    let mut first = by_name(&["events", "web", "--only", "STOP,RESUME,SHUTDOWN"]);
+    let mut second = by_name(&["events", "web"]);
+
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                by_name(&["cmd", "web", "stop"]).finish().assert_code(0);
+                by_name(&["cmd", "web", "cont"]).finish().assert_code(0);
+            }
+        });
+        first.wait_for("RESUME");
+        second.wait_for("RESUME");
+        is_done.store(true, Ordering::Relaxed);
+    });
+    let refused = by_name(&["cmd", "web", "query-sttus"]).finish();
+    by_name(&["cmd", "web", "quit"]).finish().assert_code(0);
+
+    refused.assert_code(2);
+    for told in [first.finish(), second.finish()] {
+        told.assert_code(0);
+        assert!(told.stdout().contains("\"SHUTDOWN\""), "{}", told.stdout());
+    }
+    machine.finish().assert_code(0);
 }

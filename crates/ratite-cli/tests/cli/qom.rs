@@ -284,6 +284,4 @@ fn a_monitor_that_is_taken_is_told_in_time() {
     let _taken = std::os::unix::net::UnixStream::connect(stage.socket()).unwrap();
 
     stage.check_refused("get", &["/machine", "--timeout", "200ms"], 4, &["within 200ms"]);
-    let missing = ratite(&["qom", "get", "web", "/machine"]);
-    missing.assert_code(2);
 }

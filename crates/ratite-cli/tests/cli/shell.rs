@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use rustix::process::Signal;
@@ -254,6 +255,11 @@ fn verbose_shows_what_is_sent_on_stderr() {
     assert!(done.stdout().starts_with("{\n    \"return\": \"pc-i440fx"), "{}", done.stdout());
 }
 
+/// In one piece: who has read a whole message may be gone before its line end.
+fn send(socket: &mut UnixStream, message: &Value) {
+    socket.write_all(format!("{message}\n").as_bytes()).unwrap();
+}
+
 /// A guest agent that answers `guest-info` and `guest-ping`, and nothing before it is asked.
 fn agent(listener: &UnixListener) {
     let (mut socket, _) = listener.accept().unwrap();
@@ -264,7 +270,7 @@ fn agent(listener: &UnixListener) {
             "guest-info" => json!({"supported_commands": [{"name": "guest-ping"}, {"name": "guest-info"}]}),
             _ => json!({}),
         };
-        writeln!(socket, "{}", json!({"return": answer, "id": request["id"]})).unwrap();
+        send(&mut socket, &json!({"return": answer, "id": request["id"]}));
     }
 }
 
@@ -293,7 +299,7 @@ fn a_guest_agent_is_spoken_with_without_negotiation() {
 fn secretive(listener: &UnixListener) {
     let (mut socket, _) = listener.accept().unwrap();
     let requests = Deserializer::from_reader(socket.try_clone().unwrap()).into_iter::<Value>();
-    writeln!(socket, "{}", json!({"QMP": {"version": {}, "capabilities": []}})).unwrap();
+    send(&mut socket, &json!({"QMP": {"version": {}, "capabilities": []}}));
     for request in requests {
         let request = request.unwrap();
         let error = json!({"class": "CommandNotFound", "desc": "not told"});
@@ -301,7 +307,7 @@ fn secretive(listener: &UnixListener) {
             "query-qmp-schema" => json!({"error": error, "id": request["id"]}),
             _ => json!({"return": request["arguments"], "id": request["id"]}),
         };
-        writeln!(socket, "{answer}").unwrap();
+        send(&mut socket, &answer);
     }
 }
 

@@ -1,5 +1,7 @@
 //! `ratite shell` in a real terminal: keys, what is shown, and how the terminal is left.
 
+use std::fs;
+
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -31,13 +33,6 @@ impl Shell {
         let before = terminal.settings();
         terminal.wait_for("(QEMU) ");
         Self { terminal, before, state }
-    }
-
-    /// Waits until no line is being written: what was asked for is being waited for.
-    #[track_caller]
-    fn wait_until_cooked(&self) {
-        let cooked = wait_for_fact(|| (self.terminal.settings() == self.before).then_some(()));
-        assert!(cooked.is_some(), "still at the prompt: {}", self.terminal.screen());
     }
 
     #[track_caller]
@@ -124,10 +119,12 @@ fn ctrl_c_gives_up_the_line_and_the_transaction() {
 #[test]
 fn ctrl_c_gives_up_the_wait_for_a_reply() {
     let qemu = Qemu::start();
-    let shell = Shell::start(&[&qemu.one()]);
+    let log = qemu.file("log");
+    let shell = Shell::start(&["-l", &log, &qemu.one()]);
     qemu.signal(Signal::STOP);
     shell.terminal.type_line("query-name");
-    shell.wait_until_cooked();
+    let is_sent = || fs::read_to_string(&log).unwrap().contains("{\"execute\":\"query-name\"").then_some(());
+    assert!(wait_for_fact(is_sent).is_some());
 
     shell.terminal.type_bytes(CTRL_C);
 
@@ -166,6 +163,25 @@ fn a_machine_that_dies_at_the_prompt_leaves_the_terminal_as_it_was() {
     let ended = shell.finish(1);
     let end = "(QEMU) query-sta\nerror: could not speak with the machine any longer\n  caused by: the peer closed the connection";
     assert!(ended.screen.ends_with(end), "{}", ended.screen);
+}
+
+#[test]
+fn a_machine_that_ends_while_the_editor_asks_shows_all_its_events() {
+    let mut qemu = Qemu::start();
+    let shell = Shell::start(&[&qemu.one()]);
+    shell.terminal.type_bytes(b"\t\t");
+    shell.terminal.wait_for("possibilities? (y or n)");
+
+    for command in ["stop", "cont", "stop", "quit"] {
+        ratite(&["cmd", &qemu.two(), command]).assert_code(0);
+    }
+
+    let ended = shell.finish(0);
+    let events: Vec<&str> =
+        ended.screen.split("\"event\": \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(events, ["STOP", "RESUME", "STOP", "SHUTDOWN"], "{}", ended.screen);
+    assert!(ended.screen.ends_with("note: the machine has ended"), "{}", ended.screen);
+    qemu.wait();
 }
 
 #[test]
@@ -275,9 +291,10 @@ fn a_dumb_terminal_shows_events_before_the_next_prompt() {
     terminal.wait_for("(QEMU) ");
     ratite(&["cmd", &qemu.two(), "stop"]).assert_code(0);
 
-    terminal.type_bytes(b"\n");
+    // The reply comes behind the event, on one socket.
+    terminal.type_bytes(b"query-name\n");
 
-    terminal.wait_for("\"event\": \"STOP\"}\n(QEMU)");
+    terminal.wait_for("\"event\": \"STOP\"}\n{\"return\": {}}\n(QEMU)");
     terminal.type_bytes(b"exit\n");
     assert_eq!(terminal.finish().code, 0);
 }

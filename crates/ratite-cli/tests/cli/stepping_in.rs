@@ -23,7 +23,8 @@ const ESCAPE: &[u8] = b"\x1d";
 fn attach(place: &Place, target: &str) -> Terminal {
     let folder = place.path().to_str().unwrap();
     let terminal = Terminal::ratite_with(&[("XDG_RUNTIME_DIR", folder)], &["console", target]);
-    terminal.wait_for("attached to ");
+    // A guest may have another screen up by now.
+    terminal.wait_for_raw(b"attached to ");
     terminal.wait_until_raw();
     terminal
 }

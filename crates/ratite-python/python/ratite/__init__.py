@@ -7,7 +7,8 @@
 """
 
 from ratite._agent import Agent, GuestOutput
-from ratite._core import Exit, Match, ProcessExit, linux_failures
+from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
+from ratite._core import Exit, Match, ProcessExit, ShellOutput, Terminal, linux_failures, plain_text
 from ratite._errors import (
     AddressError,
     ArgumentsError,
@@ -22,8 +23,10 @@ from ratite._errors import (
     ForkedError,
     GreetingError,
     GuestPanicked,
+    InputError,
     Lagged,
     LaunchError,
+    LoginRefused,
     MachineExited,
     NegotiationError,
     NoAgent,
@@ -31,11 +34,17 @@ from ratite._errors import (
     PatternError,
     ProtocolError,
     QtestError,
+    ScreenError,
+    ShellError,
+    ShellFailed,
+    ShellGone,
     ShutdownError,
     StillRuns,
     TimedOut,
 )
+from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
 from ratite._machine import Console, Listener, Machine, Qtest
+from ratite._shell import Shell, TerminalView
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -61,10 +70,13 @@ __all__ = [
     "GreetingError",
     "GuestOutput",
     "GuestPanicked",
+    "Input",
+    "InputError",
     "LINUX_FAILURES",
     "Lagged",
     "LaunchError",
     "Listener",
+    "LoginRefused",
     "Machine",
     "MachineExited",
     "Match",
@@ -72,13 +84,25 @@ __all__ = [
     "NoAgent",
     "NoMonitor",
     "PatternError",
+    "Picture",
     "ProcessExit",
     "ProtocolError",
     "Qtest",
     "QtestError",
+    "Screen",
+    "ScreenError",
+    "ScreenText",
+    "Shell",
+    "ShellError",
+    "ShellFailed",
+    "ShellGone",
+    "ShellOutput",
     "ShutdownError",
     "StillRuns",
+    "Terminal",
+    "TerminalView",
     "TimedOut",
+    "plain_text",
 ]
 
 for _name in __all__:

@@ -23,6 +23,12 @@ Error
 │   ├── ConsoleEnded       (also an EOFError)
 │   ├── ConsoleFailure
 │   └── GuestPanicked
+├── ScreenError
+├── InputError
+├── ShellError
+│   ├── LoginRefused
+│   ├── ShellFailed
+│   └── ShellGone
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
@@ -32,7 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional
 
 if TYPE_CHECKING:
-    from ratite._core import Exit, Match, ProcessExit
+    from ratite._core import Exit, Match, Picture, ProcessExit, ShellOutput
 
 
 class Error(Exception):
@@ -122,6 +128,8 @@ class TimedOut(Error, TimeoutError):
     """How long, in seconds."""
     tail: bytes = b""
     """The end of what the console had said, where one was waited for."""
+    picture: Optional[Picture] = None
+    """The last picture of the screen, where something on it was waited for."""
 
 
 class NoAgent(TimedOut):
@@ -198,6 +206,49 @@ class GuestPanicked(ConsoleError):
 
     event: Mapping[str, Any] = {}
     """What QEMU says of it."""
+
+
+class ScreenError(Error):
+    """A machine without a screen, a screen without text that can be read, or a picture that could not be handed over."""
+
+    picture: Optional[Picture] = None
+    """What the screen shows, if a picture was taken."""
+
+
+class InputError(Error):
+    """Keys that there are not, a text that cannot be typed, a place that cannot be pointed at, or a machine that does not run.
+
+    Nothing was sent.
+    """
+
+
+class ShellError(Error):
+    """A guest's shell did not do what it was told."""
+
+    output: str = ""
+    """What the command had printed."""
+
+
+class LoginRefused(ShellError):
+    """The guest did not let the user in."""
+
+    user: str = ""
+    """Who."""
+    said: str = ""
+    """What the guest said."""
+
+
+class ShellFailed(ShellError):
+    """A command has failed, and `check` was asked for."""
+
+    status: int = 0
+    """Its exit status."""
+    result: ShellOutput
+    """All that it has brought."""
+
+
+class ShellGone(ShellError):
+    """The shell has ended, or another is in its place, which `Shell.attach` can take."""
 
 
 class QtestError(Error):

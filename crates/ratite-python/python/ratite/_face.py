@@ -97,7 +97,7 @@ class Face:
         self.base_folder = base_folder
         self.log_folder = log_folder
         self.keep_folder = keep_folder
-        self.screen = screen
+        self.has_screen = screen
         self.own_process_group = own_process_group
         self.connect_timeout = seconds("connect_timeout", connect_timeout)
         self.command_timeout = seconds("command_timeout", command_timeout)
@@ -140,7 +140,7 @@ class Face:
             config.log_folder(text("log_folder", self.log_folder))
         if self.keep_folder:
             config.keep_folder()
-        if self.screen:
+        if self.has_screen:
             config.with_screen()
         if not self.own_process_group:
             config.in_callers_process_group()

@@ -7,11 +7,12 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Type, TypeV
 
 from ratite import _core
 from ratite._agent import Agent
-from ratite._core import Exit, Match
+from ratite._core import Exit, Match, Picture, ScreenText
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Patterns, count, patterns, seconds, turns, wanted
+from ratite._shell import TerminalView
+from ratite._words import Part, Pattern, Patterns, count, pattern, patterns, seconds, turns, wanted
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
 
@@ -132,6 +133,24 @@ class Machine(Face):
             raise Error("the machine has no qtest session: it takes `qtest=True`")
         return Qtest(qtest)
 
+    @property
+    def screen(self) -> Screen:
+        """The screen. There is one if the machine has a graphics card, such as ``-vga std``."""
+        return Screen(self._launched.screen)
+
+    @property
+    def input(self) -> Input:
+        """Keyboard and mouse."""
+        return Input(self._launched.input)
+
+    def human_monitor(self, command: str, *, cpu: Optional[int] = None, timeout: Optional[float] = None) -> str:
+        """Executes a command of QEMU's monitor for people (HMP), about a processor if `cpu` is given, and returns what it prints.
+
+        It tells failures as text, too.
+        """
+        about = {} if cpu is None else {"cpu-index": cpu}
+        return str(self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
+
     def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over. None if it was never launched.
 
@@ -198,6 +217,10 @@ class Console:
         """Types a line and Enter, which is a carriage return on a serial line."""
         self.write(line.encode() + b"\r")
 
+    def terminal(self, columns: int = 80, rows: int = 25) -> TerminalView:
+        """The console as it looks on a terminal of this size, from the oldest byte that is kept on."""
+        return TerminalView(self._console.terminal(count("columns", columns), count("rows", rows)))
+
     def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
         return self._console.send_echoed(text, seconds("timeout", timeout)).wait()
@@ -262,3 +285,149 @@ class Qtest:
     def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
         self._qtest.wait_irq(number, level, seconds("timeout", timeout)).wait()
+
+
+class Screen:
+    """A machine's screen: the one that QEMU shows first, or that of a card.
+
+    What waits for something to be seen takes a picture every 0.1 s. It takes `channel`, how far red, green and blue of a pixel may be
+    off, of 255, before it counts as different; `share`, which share of the pixels may be different, from 0.0 to 1.0; and `ignoring`,
+    parts of the screen that do not count: left, top, width, height.
+    """
+
+    def __init__(self, screen: _core.Screen) -> None:
+        self._screen = screen
+
+    def of(self, device: str, head: int = 0) -> Screen:
+        """The screen of the card with this ``id``, and which of its screens."""
+        return Screen(self._screen.of(device, head))
+
+    def every(self, pause: float) -> Screen:
+        """The same, looked at every `pause` seconds while something is waited for."""
+        return Screen(self._screen.every(seconds("pause", pause)))
+
+    def screenshot(self, timeout: float = 60.0) -> Picture:
+        """Takes a picture.
+
+        :raises ScreenError: when the machine has no screen.
+        """
+        return self._screen.screenshot(seconds("timeout", timeout)).wait()
+
+    def png(self, timeout: float = 60.0) -> bytes:
+        """Takes a picture as a PNG: QEMU's own where it writes one, converted where not."""
+        return self._screen.png(seconds("timeout", timeout)).wait()
+
+    def changed_from(
+        self,
+        before: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen no longer looks like `before`.
+
+        :raises TimedOut: with the last picture.
+        """
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return self._screen.changed_from(before, within, limit).wait()
+
+    def looks_like(
+        self,
+        reference: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen looks like `reference`.
+
+        :raises TimedOut: with the last picture, and how it differs.
+        """
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return self._screen.looks_like(reference, within, limit).wait()
+
+    def still(
+        self,
+        time: float,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen has stayed as it is for `time` seconds.
+
+        :raises TimedOut: with the last picture.
+        """
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return self._screen.still(seconds("time", time), within, limit).wait()
+
+    def text(self, timeout: float = 60.0) -> ScreenText:
+        """Reads the text on the screen by its glyphs.
+
+        :raises ScreenError: with the picture, when it shows no text.
+        """
+        return self._screen.text(seconds("timeout", timeout)).wait()
+
+    def wait_text(self, what: Pattern, timeout: float = 60.0) -> ScreenText:
+        """Waits until `what` is on the screen: a text, bytes, or a compiled expression.
+
+        :raises TimedOut: with the last picture.
+        """
+        wanted, regex = pattern(what)
+        return self._screen.wait_text(wanted, regex, seconds("timeout", timeout)).wait()
+
+
+class Input:
+    """A machine's keyboard and mouse. Nothing stays pressed, whatever becomes of a call."""
+
+    def __init__(self, devices: _core.Input) -> None:
+        self._input = devices
+
+    def hold(self, time: float) -> Input:
+        """The same, with keys and buttons held for `time` seconds: 0.04 by default, from 0.001 to 10."""
+        return Input(self._input.hold(seconds("time", time)))
+
+    def send_key(self, keys: str) -> None:
+        """Presses and releases a key, or several joined by ``-``, such as ``ctrl-alt-delete``.
+
+        :raises InputError: naming the nearest for a key that there is not; nothing is sent then.
+        """
+        self._input.send_key(keys).wait()
+
+    def type_text(self, text: str, layout: str = "us") -> None:
+        """Types a text as on a keyboard of this layout, which has to be the guest's: us, uk, de or fr.
+
+        :raises InputError: naming the character that cannot be typed; nothing is sent then.
+        """
+        self._input.type_text(text, layout).wait()
+
+    def move_to(self, x: float, y: float) -> None:
+        """Moves the pointer to a place, from 0.0, 0.0 at the upper left to 1.0, 1.0 at the lower right.
+
+        :raises InputError: when the machine has no device that takes places, such as ``usb-tablet``.
+        """
+        self._input.move_to(x, y).wait()
+
+    def move_by(self, right: int, down: int) -> None:
+        """Moves the pointer by a way."""
+        self._input.move_by(right, down).wait()
+
+    def click(self, button: str = "left") -> None:
+        """Presses and releases a button: left, middle, right, side or extra."""
+        self._input.click(button).wait()
+
+    def press_button(self, button: str = "left") -> None:
+        """Presses a button and leaves it pressed, to drag something."""
+        self._input.press_button(button).wait()
+
+    def release_button(self, button: str = "left") -> None:
+        """Releases a button."""
+        self._input.release_button(button).wait()
+
+    def scroll(self, steps: int) -> None:
+        """Turns the wheel away from oneself, or the other way with a negative number."""
+        self._input.scroll(steps).wait()

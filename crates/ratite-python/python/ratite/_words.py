@@ -16,6 +16,7 @@ from ratite._errors import ArgumentsError, ConfigError, PatternError
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Pattern = Union[str, bytes, "re.Pattern[str]", "re.Pattern[bytes]"]
 Patterns = Union[Pattern, Iterable[Pattern]]
+Part = Tuple[int, int, int, int]
 Wanted = List[Tuple[Optional[str], Optional[str]]]
 
 

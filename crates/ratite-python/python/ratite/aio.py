@@ -8,13 +8,16 @@ from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, 
 
 from ratite import _core
 from ratite._agent import AgentFace, GuestOutput
-from ratite._core import Exit, Match
+from ratite._core import Exit, Match, Picture, ScreenText, ShellOutput
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, dumps, hyphenated, loads
-from ratite._words import Patterns, StrPath, count, patterns, seconds, text, turns, wanted
+from ratite._shell import TerminalView as _TerminalView
+from ratite._shell import prompts
+from ratite._words import Part, Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
 
-__all__ = ["Agent", "Console", "Listener", "Machine", "Qtest"]
+__all__ = ["Agent", "Console", "Input", "Listener", "Machine", "Qtest", "Screen", "Shell", "TerminalView"]
+
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
@@ -125,6 +128,21 @@ class Machine(Face):
             raise Error("the machine has no qtest session: it takes `qtest=True`")
         return Qtest(qtest)
 
+    @property
+    def screen(self) -> Screen:
+        """The screen. There is one if the machine has a graphics card, such as ``-vga std``."""
+        return Screen(self._launched.screen)
+
+    @property
+    def input(self) -> Input:
+        """Keyboard and mouse."""
+        return Input(self._launched.input)
+
+    async def human_monitor(self, command: str, *, cpu: Optional[int] = None, timeout: Optional[float] = None) -> str:
+        """Executes a command of QEMU's monitor for people; see `ratite.Machine.human_monitor`."""
+        about = {} if cpu is None else {"cpu-index": cpu}
+        return str(await self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
+
     async def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
         if self._machine is None:
@@ -185,6 +203,10 @@ class Console:
         """Types a line and Enter, which is a carriage return on a serial line."""
         await self.write(line.encode() + b"\r")
 
+    def terminal(self, columns: int = 80, rows: int = 25) -> TerminalView:
+        """The console as it looks on a terminal of this size, from the oldest byte that is kept on."""
+        return TerminalView(self._console.terminal(count("columns", columns), count("rows", rows)))
+
     async def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
         return await self._console.send_echoed(text, seconds("timeout", timeout))
@@ -202,6 +224,54 @@ class Console:
     def log_fault(self) -> Optional[str]:
         """Why the log file is not written any more."""
         return self._console.log_fault
+
+
+class TerminalView(_TerminalView):
+    """A console as it looks on a terminal; see `ratite.TerminalView`."""
+
+    async def wait_for(  # type: ignore[override]
+        self, what: Pattern, timeout: float = 60.0
+    ) -> str:
+        """Waits until `what` stands on the screen, and returns the screen's text."""
+        return await self._view.wait_for(pattern(what), seconds("timeout", timeout))
+
+
+class Shell:
+    """A shell in a guest; see `ratite.Shell`. Cancelling leaves its command running, until the next call interrupts it."""
+
+    def __init__(self, shell: _core.Shell) -> None:
+        self._shell = shell
+
+    @classmethod
+    async def attach(cls, console: Console, timeout: float = 60.0) -> Shell:
+        """Takes the shell that runs on `console`, or is about to; see `ratite.Shell.attach`."""
+        return cls(await _core.Shell.attach(console._console, seconds("timeout", timeout)))
+
+    @classmethod
+    async def login(
+        cls,
+        console: Console,
+        user: str,
+        password: Optional[str] = None,
+        timeout: float = 60.0,
+        *,
+        login_prompt: Optional[Pattern] = None,
+        password_prompt: Optional[Pattern] = None,
+        refusal: Optional[Pattern] = None,
+        shell_prompt: Optional[Pattern] = None,
+    ) -> Shell:
+        """Logs in on `console`, and takes the shell; see `ratite.Shell.login`."""
+        asked = prompts(login_prompt, password_prompt, refusal, shell_prompt)
+        limit = seconds("timeout", timeout)
+        return cls(await _core.Shell.login(console._console, user, password, asked, limit))
+
+    async def run(self, command: str, timeout: float = 60.0, *, check: bool = False) -> ShellOutput:
+        """Runs `command` and waits for its end; see `ratite.Shell.run`."""
+        return await self._shell.run(command, check, seconds("timeout", timeout))
+
+    async def interrupt(self, timeout: float = 60.0) -> None:
+        """Ends what runs, with Ctrl-C, and waits until the shell answers again."""
+        await self._shell.interrupt(seconds("timeout", timeout))
 
 
 class Listener(Queue):
@@ -250,6 +320,120 @@ class Qtest:
     async def wait_irq(self, number: int, level: bool, timeout: float = 60.0) -> None:
         """Waits until an interrupt line is at `level`."""
         await self._qtest.wait_irq(number, level, seconds("timeout", timeout))
+
+
+class Screen:
+    """A machine's screen; see `ratite.Screen`."""
+
+    def __init__(self, screen: _core.Screen) -> None:
+        self._screen = screen
+
+    def of(self, device: str, head: int = 0) -> Screen:
+        """The screen of the card with this ``id``, and which of its screens."""
+        return Screen(self._screen.of(device, head))
+
+    def every(self, pause: float) -> Screen:
+        """The same, looked at every `pause` seconds while something is waited for."""
+        return Screen(self._screen.every(seconds("pause", pause)))
+
+    async def screenshot(self, timeout: float = 60.0) -> Picture:
+        """Takes a picture."""
+        return await self._screen.screenshot(seconds("timeout", timeout))
+
+    async def png(self, timeout: float = 60.0) -> bytes:
+        """Takes a picture as a PNG: QEMU's own where it writes one, converted where not."""
+        return await self._screen.png(seconds("timeout", timeout))
+
+    async def changed_from(
+        self,
+        before: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen no longer looks like `before`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.changed_from(before, within, limit)
+
+    async def looks_like(
+        self,
+        reference: Picture,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen looks like `reference`."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.looks_like(reference, within, limit)
+
+    async def still(
+        self,
+        time: float,
+        timeout: float = 60.0,
+        *,
+        channel: int = 0,
+        share: float = 0.0,
+        ignoring: Sequence[Part] = (),
+    ) -> Picture:
+        """Waits until the screen has stayed as it is for `time` seconds."""
+        within, limit = (channel, share, list(ignoring)), seconds("timeout", timeout)
+        return await self._screen.still(seconds("time", time), within, limit)
+
+    async def text(self, timeout: float = 60.0) -> ScreenText:
+        """Reads the text on the screen by its glyphs."""
+        return await self._screen.text(seconds("timeout", timeout))
+
+    async def wait_text(self, what: Pattern, timeout: float = 60.0) -> ScreenText:
+        """Waits until `what` is on the screen: a text, bytes, or a compiled expression."""
+        wanted, regex = pattern(what)
+        return await self._screen.wait_text(wanted, regex, seconds("timeout", timeout))
+
+
+class Input:
+    """A machine's keyboard and mouse; see `ratite.Input`. Cancelling a call leaves nothing pressed."""
+
+    def __init__(self, devices: _core.Input) -> None:
+        self._input = devices
+
+    def hold(self, time: float) -> Input:
+        """The same, with keys and buttons held for `time` seconds: 0.04 by default, from 0.001 to 10."""
+        return Input(self._input.hold(seconds("time", time)))
+
+    async def send_key(self, keys: str) -> None:
+        """Presses and releases a key, or several joined by ``-``, such as ``ctrl-alt-delete``."""
+        await self._input.send_key(keys)
+
+    async def type_text(self, text: str, layout: str = "us") -> None:
+        """Types a text as on a keyboard of this layout, which has to be the guest's: us, uk, de or fr."""
+        await self._input.type_text(text, layout)
+
+    async def move_to(self, x: float, y: float) -> None:
+        """Moves the pointer to a place, from 0.0, 0.0 at the upper left to 1.0, 1.0 at the lower right."""
+        await self._input.move_to(x, y)
+
+    async def move_by(self, right: int, down: int) -> None:
+        """Moves the pointer by a way."""
+        await self._input.move_by(right, down)
+
+    async def click(self, button: str = "left") -> None:
+        """Presses and releases a button: left, middle, right, side or extra."""
+        await self._input.click(button)
+
+    async def press_button(self, button: str = "left") -> None:
+        """Presses a button and leaves it pressed, to drag something."""
+        await self._input.press_button(button)
+
+    async def release_button(self, button: str = "left") -> None:
+        """Releases a button."""
+        await self._input.release_button(button)
+
+    async def scroll(self, steps: int) -> None:
+        """Turns the wheel away from oneself, or the other way with a negative number."""
+        await self._input.scroll(steps)
 
 
 class Agent(AgentFace):

@@ -153,17 +153,15 @@ impl fmt::Display for Type<'_> {
             Self::Null => f.write_str("null"),
             Self::Any => f.write_str("anything"),
             Self::Object(_) => f.write_str("object"),
+            // Not followed further: a peer may describe types that hold themselves.
             Self::Array(array) => match array.element() {
-                // Lists of lists are not followed further.
                 Type::Array(_) => f.write_str("list of lists"),
+                Type::Alternate(_) => f.write_str("list of values"),
                 element => write!(f, "list of {element}"),
             },
             Self::Enum(values) => f.write_str(&values.names().collect::<Vec<_>>().join(" | ")),
             Self::Alternate(alternate) => {
-                let choices = alternate.choices().map(|choice| match choice {
-                    Type::Alternate(_) => "…".to_owned(),
-                    choice => choice.to_string(),
-                });
+                let choices = alternate.choices().map(|choice| choice.to_string());
                 f.write_str(&choices.collect::<Vec<_>>().join(" | "))
             }
         }
@@ -245,10 +243,11 @@ pub struct AlternateType<'a> {
 }
 
 impl<'a> AlternateType<'a> {
-    /// The types.
+    /// The types; none of them is an alternate again.
     pub fn choices(&self) -> impl Iterator<Item = Type<'a>> + use<'a> {
         let schema = self.schema;
-        self.choices.iter().map(move |name| Type::named(schema, name))
+        let choices = self.choices.iter().map(move |name| Type::named(schema, name));
+        choices.filter(|choice| !matches!(choice, Type::Alternate(_)))
     }
 }
 
@@ -261,6 +260,9 @@ pub struct ObjectType<'a> {
 
 /// How deeply unions may vary into unions; QEMU's own do so once.
 const DEEPEST: usize = 8;
+
+/// How many members an object may have that are looked at; QEMU's largest has some hundreds.
+const MOST: usize = 10_000;
 
 impl<'a> ObjectType<'a> {
     pub(super) fn named(schema: &'a Schema, name: &str) -> Self {
@@ -298,7 +300,7 @@ impl<'a> ObjectType<'a> {
         members.extend(self.body.members.iter().map(|body| Member { schema: self.schema, body }));
         let (Some(tag), 1..) = (self.tag(), depth) else { return };
         for (case, name) in &self.body.variants {
-            if is_chosen(tag, case) {
+            if is_chosen(tag, case) && members.len() < MOST {
                 Self::named(self.schema, name).collect(is_chosen, depth - 1, members);
             }
         }

@@ -5,8 +5,13 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+use std::thread;
 
-use crate::orphans::is_alive;
+use rustix::process::Signal;
+
+use crate::orphans::wait_until_gone;
+use crate::scenario::HANGING;
+use crate::scenario::send_signal;
 
 /// Set in the process that plays.
 const APART: &str = "RATITE_TESTS_APART";
@@ -28,10 +33,18 @@ pub fn apart(test: &str, act: impl FnOnce()) {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.expect("this program starts again");
     let pid = child.id();
+    let watchdog = thread::spawn(move || {
+        let hangs = !wait_until_gone(pid, HANGING);
+        if hangs {
+            send_signal(pid, Signal::KILL);
+        }
+        hangs
+    });
     let output = child.wait_with_output().expect("it ends");
+    let hangs = watchdog.join().expect("it only waits");
     let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!hangs, "{test} hangs:\n{said}\n{told}");
     assert!(output.status.success() && said.contains("1 passed"), "{test}:\n{said}\n{told}");
-    assert!(!is_alive(pid), "it was waited for");
 }
 
 /// Where reachable machines have their folders.

@@ -8,9 +8,11 @@ use ratite::qmp::Event;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::ListenError;
 use ratite::qmp::Listener;
+use ratite::qmp::within;
 use tokio::sync::mpsc;
 
 use crate::commands::dialogue;
+use crate::commands::shell::FAREWELL;
 use crate::commands::shell::interpreter::Step;
 use crate::commands::shell::say;
 use crate::commands::shell::session::Session;
@@ -87,7 +89,11 @@ impl Batch {
                 line = lines.recv() => return Ok(line),
                 event = listener.next(Duration::MAX) => match event {
                     Ok(event) => self.hear(session, &event)?,
-                    Err(ListenError::Disconnected(_)) if session.expects_end() => return Ok(None),
+                    Err(ListenError::Disconnected(_)) if session.expects_end() => {
+                        // A script that has more lines has them ready; somebody who just keeps the pipe open is not
+                        // waited for.
+                        return Ok(within(FAREWELL, "line", lines.recv()).await.ok().flatten());
+                    }
                     Err(ListenError::Disconnected(why)) => return Err(dialogue::gone("wait for more lines", why)),
                     Err(lagged) => self.lagged(&lagged),
                 },

@@ -73,12 +73,20 @@ pub(super) struct Editing {
     typed: channel::UnboundedReceiver<Typed>,
     /// Where to hand what is to be printed; a terminal that cannot move its cursor has none.
     printer: Option<mpsc::Sender<(String, oneshot::Sender<()>)>>,
-    printing: Option<oneshot::Receiver<()>>,
+    /// What is not known to be there yet.
+    printing: Option<Printing>,
     drawn: Arc<Drawn>,
     /// The terminal as it was.
     before: Option<Termios>,
     /// How often the line had been drawn when the prompt was asked for, while there is one.
     waits_since: Option<u64>,
+}
+
+/// A text on its way to the terminal.
+#[derive(Debug)]
+struct Printing {
+    text: String,
+    done: oneshot::Receiver<()>,
 }
 
 /// How many lines the history holds.
@@ -130,6 +138,11 @@ impl Editing {
         typed.or_else(|| Some(Typed::Failed(io::Error::other("the thread that edits lines is gone"))))
     }
 
+    /// Whether a line is being written, or has been: the editor has drawn it.
+    pub(super) fn has_begun(&self) -> bool {
+        self.waits_since.is_some_and(|since| self.drawn.times() > since)
+    }
+
     /// Whether something can be printed above the line.
     pub(super) fn can_print(&self) -> bool {
         self.printer.is_some()
@@ -142,23 +155,29 @@ impl Editing {
 
     /// Prints above the line that is being written.
     pub(super) fn print(&mut self, text: String) {
-        let (done, printing) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         if let Some(printer) = &self.printer {
             // A thread that is gone prints nothing, and has printed everything.
-            let _gone = printer.send((text, done));
-            self.printing = Some(printing);
+            let _gone = printer.send((text.clone(), sender));
+            self.printing = Some(Printing { text, done });
         }
     }
 
-    /// Gives the terminal back as it was, below the line that was being written, if there is one.
-    pub(super) async fn leave(mut self) {
-        if self.is_printing() {
-            let _late = within(DRAWING, "end of printing", finished(&mut self.printing)).await;
+    /// Gives the terminal back as it was, below the line that was being written, if there is one. Returns what could not
+    /// be printed: an editor that asks whether to list all candidates prints nothing else.
+    pub(super) async fn leave(mut self) -> Option<String> {
+        if self.is_printing() && within(DRAWING, "", finished(&mut self.printing)).await.is_ok() {
+            self.printing = None;
         }
+        self.restore().await;
+        self.printing.map(|printing| printing.text)
+    }
+
+    async fn restore(&mut self) {
         let Some(since) = self.waits_since else { return };
         // The editor first sets the terminal and then draws: from there on it leaves the settings alone.
         let drawn = self.drawn.clone();
-        let is_drawn = tokio::task::spawn_blocking(move || drawn.wait_beyond(since));
+        let is_drawn = tokio::task::spawn_blocking(move || drawn.wait_beyond(since, DRAWING));
         tokio::select! {
             _drawn_or_late = is_drawn => {}
             _typed = self.typed.recv() => return,
@@ -172,9 +191,9 @@ impl Editing {
 }
 
 /// Waits until something is printed that is being printed; without that, for ever.
-async fn finished(printing: &mut Option<oneshot::Receiver<()>>) {
+async fn finished(printing: &mut Option<Printing>) {
     match printing {
-        Some(printing) => drop(printing.await),
+        Some(printing) => drop((&mut printing.done).await),
         None => std::future::pending().await,
     }
 }
@@ -241,7 +260,8 @@ fn print_by(
         while let Ok((text, done)) = inbox.recv() {
             let times = drawn.times();
             if printer.print(text).is_ok() && drawn.is_raw() {
-                drawn.wait_beyond(times);
+                // It is there once the line has been drawn anew, however long the editor asks something else.
+                drawn.wait_beyond(times, Duration::MAX);
             }
             // Nobody waits for it when the shell is left.
             let _left = done.send(());
@@ -267,10 +287,10 @@ impl Drawn {
         self.again.notify_all();
     }
 
-    /// Waits until the line has been drawn more often than so many times, at most for [`DRAWING`].
-    fn wait_beyond(&self, times: u64) {
+    /// Waits until the line has been drawn more often than so many times, at most for `limit`.
+    fn wait_beyond(&self, times: u64, limit: Duration) {
         let drawn = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let _drawn_or_late = self.again.wait_timeout_while(drawn, DRAWING, |drawn| *drawn <= times);
+        let _drawn_or_late = self.again.wait_timeout_while(drawn, limit, |drawn| *drawn <= times);
     }
 
     /// Whether a line is being written, by what the terminal says.

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::DirBuilder;
 use std::io;
+use std::io::IsTerminal;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,14 +42,21 @@ pub(super) async fn converse(
     early: Vec<Event>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    say(&session.banner())?;
+    if io::stdout().is_terminal() {
+        say(&session.banner())?;
+    }
     for event in early {
         say(&session.hear(&event))?;
     }
     let mut editing = Editing::start(session.vocabulary.clone(), history()).map_err(terminal)?;
     let ended = Conversation { session, listener, editing: &mut editing }.run(signals).await;
-    editing.leave().await;
-    match ended? {
+    let unprinted = editing.leave().await;
+    let ended = ended?;
+    say(&unprinted.unwrap_or_default())?;
+    while let Ok(Some(event)) = listener.try_next() {
+        say(&session.hear(&event))?;
+    }
+    match ended {
         End::Left => Ok(()),
         End::Gone(Disconnect::ByPeer) if session.expects_end() => {
             report::remark("the machine has ended");
@@ -97,18 +105,22 @@ impl Conversation<'_> {
 
     /// Waits for a line, and prints events above it meanwhile; or why there are no more.
     async fn typed(&mut self, signals: &mut Signals) -> Result<Result<Typed, Disconnect>, Failure> {
+        let mut is_given_up = false;
         loop {
             let is_printing = self.editing.is_printing();
             let can_print = self.editing.can_print();
             tokio::select! {
                 biased;
                 signal = signals.next() => match signal {
-                    // It came when the wait for a reply was just over; while a line is written, the editor has it.
-                    Signal::Interrupt => {}
+                    // While a line is written, the editor has it. So it came just before, for a wait that is over, or
+                    // just behind Enter.
+                    Signal::Interrupt => is_given_up = self.editing.has_begun(),
                     signal => return Err(Failure::Signal { signal, source: None }),
                 },
-                news = self.editing.news() => if let Some(typed) = news {
-                    return Ok(Ok(typed));
+                news = self.editing.news() => match news {
+                    Some(Typed::Line(_)) if is_given_up => return Ok(Ok(Typed::Interrupted)),
+                    Some(typed) => return Ok(Ok(typed)),
+                    None => {}
                 },
                 event = self.listener.next(Duration::MAX), if can_print && !is_printing => {
                     match self.told(event) {
@@ -116,7 +128,8 @@ impl Conversation<'_> {
                         Err(why) => return Ok(Err(why)),
                     }
                 }
-                why = self.session.client.closed(), if !can_print => return Ok(Err(why)),
+                // What the machine said last is shown when the line has been left.
+                why = self.session.client.closed(), if !can_print || is_printing => return Ok(Err(why)),
             }
         }
     }

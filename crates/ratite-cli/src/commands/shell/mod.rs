@@ -181,5 +181,6 @@ fn say(text: &str) -> Result<(), Failure> {
     write!(stdout, "{text}{line_end}").and_then(|()| stdout.flush()).map_err(Failure::output)
 }
 
-/// How long a machine that was told to quit may take until the connection ends.
+/// How long a machine that was told to quit may take until the connection ends, and a pipe until it brings another
+/// line, or its end, after that.
 const FAREWELL: Duration = Duration::from_secs(5);
