@@ -75,7 +75,7 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
 fn about_devices(failure: &Failure) -> Option<String> {
     let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
     let hint = if said("There is no console") {
-        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+        "a machine has a screen if it has a graphics card: `ratite run --screen`, or `-vga std` among QEMU's arguments"
     } else if said("its guest would see no input") {
         "the QMP command `cont` lets the machine run on"
     } else if said("no text that can be read") {
