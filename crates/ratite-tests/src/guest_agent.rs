@@ -87,7 +87,7 @@ impl GuestAgent {
         /// `SO_ACCEPTCON` in the kernel's `/proc/net/unix`.
         const LISTENING: &str = "00010000";
         let socket = self.socket();
-        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
         sockets.lines().any(|line| {
             let mut columns = line.split_ascii_whitespace();
             columns.nth(3) == Some(LISTENING)

@@ -286,10 +286,8 @@ fn hmp_completes_what_its_help_tells() {
 #[test]
 fn a_dumb_terminal_shows_events_before_the_next_prompt() {
     let qemu = Qemu::start();
-    let terminal = Terminal::ratite_with(
-        &[("TERM", "dumb"), ("XDG_STATE_HOME", "/proc/nowhere")],
-        &["shell", &qemu.one()],
-    );
+    let terminal =
+        Terminal::ratite_with(&[("TERM", "dumb"), ("XDG_STATE_HOME", "/dev/null")], &["shell", &qemu.one()]);
     terminal.wait_for("(QEMU) ");
     ratite(&["cmd", &qemu.two(), "stop"]).assert_code(0);
 
