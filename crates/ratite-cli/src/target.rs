@@ -87,7 +87,8 @@ pub(crate) fn failure(error: ReachError) -> Failure {
     Failure::Reach { error: Box::new(error), hint }
 }
 
-const FOLDER: &str =
+/// What helps where the folder of reachable machines is not to be had.
+pub(crate) const FOLDER: &str =
     "`XDG_RUNTIME_DIR` names a folder that belongs to this user; reachable machines are below it";
 
 /// What helps somebody who has named a machine that is not there.

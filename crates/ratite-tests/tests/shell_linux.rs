@@ -1,14 +1,18 @@
 //! The shell driver on a Linux guest: busybox, its login, the kernel's messages, and the guest's end.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 
 use ratite::Console;
+use ratite::ConsoleConfig;
 use ratite::Login;
 use ratite::MachineConfig;
 use ratite::Shell;
 use ratite::ShellError;
 use ratite_tests::linux_guest::PROMPT;
 use ratite_tests::linux_guest::USERS;
+use ratite_tests::linux_guest::VIRTIO;
 use ratite_tests::linux_guest::machine;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::play;
@@ -166,5 +170,29 @@ fn the_end_of_the_guest_ends_a_command_at_once() {
         assert!(output.starts_with("going down\n"), "{output}");
         let again = tokio::time::timeout(AT_ONCE, shell.run("true", LIMIT)).await.unwrap();
         assert!(matches!(again, Err(ShellError::Ended { .. })), "{again:?}");
+    });
+}
+
+#[test]
+fn a_virtio_console_has_a_shell_without_the_kernels_messages() {
+    play(async |stage| {
+        let config = machine(&[VIRTIO, "ratite.login=ttyS1", "loglevel=8"])
+            .base_folder(stage.base())
+            .console(ConsoleConfig::serial().name("second"))
+            .console(ConsoleConfig::virtconsole().name("hvc"))
+            .console(ConsoleConfig::virtserialport("org.ratite.test"));
+        let machine = config.launch().await.unwrap();
+        let named = |name| machine.console_named(name).unwrap();
+
+        let mut shell = Shell::attach(named("hvc"), LIMIT).await.unwrap();
+        check(&mut shell, "tty; echo '<1>spoken' >/dev/kmsg", 0, "/dev/hvc0\n").await;
+        machine.console().unwrap().expect("spoken", LIMIT).await.unwrap();
+        check(&mut shell, "echo hello >/dev/virtio-ports/org.ratite.test", 0, "").await;
+        named("org.ratite.test").expect("hello\n", LIMIT).await.unwrap();
+        let login = Login::new("root").password(USERS[0].1);
+        let mut second = Shell::login(named("second"), &login, LIMIT).await.unwrap();
+        check(&mut second, "tty", 0, "/dev/ttyS1\n").await;
+
+        machine.kill().await.unwrap();
     });
 }

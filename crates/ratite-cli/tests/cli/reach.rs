@@ -222,7 +222,10 @@ fn a_machine_that_is_not_there_is_told_with_those_that_are() {
         "the machine `database` refused: the machine has no console `serial7`, but `console`",
     ]);
     taken.assert_code(3);
-    taken.assert_says(&[&format!("the name `database` is taken by a machine of process {}", machine.pid())]);
+    taken.assert_says(&[
+        &format!("the name `database` is taken by a machine of process {}", machine.pid()),
+        "hint: `ratite ls` shows that machine, and `ratite stop database` ends it",
+    ]);
     odd.assert_code(3);
     odd.assert_says(&["cannot be reachable by its name: it holds something other than ASCII letters"]);
     place.ratite(&["stop", "database"]).assert_code(0);

@@ -25,7 +25,6 @@ fn a_wrong_command_line_is_refused_with_its_reason() {
     check_refused(&["run", "--expect", "", "--", "qemu"], "it is there before the machine has said anything");
     check_refused(&["run", "--expect-regex", "a(b", "--", "qemu"], "unclosed group");
     check_refused(&["run", "--wrapper", "sh -c 'x", "--", "qemu"], "a quote is not closed");
-    check_refused(&["run", "--name", "x", "--", "qemu"], "--log-folder <FOLDER>");
     check_refused(&["run", "--json", "--quiet", "--", "qemu"], "cannot be used with");
     check_refused(&["run", "--initrd", "x", "--", "qemu"], "--kernel <FILE>");
     check_refused(&["run", "--cpus", "0", "--", "qemu"], "invalid value '0'");

@@ -398,9 +398,8 @@ async fn facts(desk: &Desk, running: &Running) -> Facts {
 /// The last line with something on it, without what a terminal would obey.
 fn last_line(bytes: &[u8]) -> String {
     let text = plain_text(bytes);
-    let printable = |line: &str| -> String { line.chars().filter(|c| !c.is_control()).take(LINE).collect() };
-    let mut lines = text.rsplit('\n').map(printable);
-    lines.find(|line| !line.trim().is_empty()).unwrap_or_default()
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.map(|line| line.chars().take(LINE).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]
