@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ratite_qmp::within;
+use tokio::task::yield_now;
 
 use crate::console::Console;
 use crate::console::ConsoleError;
@@ -67,7 +68,13 @@ impl TerminalView {
         let pattern = pattern.into();
         let what = format!("{pattern} on the screen");
         let shown = async {
-            while !self.draw_until(&pattern)? {
+            self.take();
+            while !self.shows(&pattern)? {
+                if self.draw_stroke() {
+                    // There may be much to draw, and others have their turn meanwhile; the limit, too.
+                    yield_now().await;
+                    continue;
+                }
                 // Returns with the machine's end too.
                 let _found = self.console.find(&self.anything, Duration::MAX).await?;
                 self.take();
@@ -111,20 +118,21 @@ impl TerminalView {
         }
     }
 
-    /// Draws until the pattern is there; false when all is drawn without it.
-    fn draw_until(&mut self, pattern: &Pattern) -> Result<bool, ConsoleError> {
-        self.take();
-        loop {
-            let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
-            if pattern.search().feed(self.terminal.text().as_bytes()).map_err(gave_up)?.is_some() {
-                return Ok(true);
-            }
-            if self.undrawn.is_empty() {
-                return Ok(false);
-            }
-            let stroke = self.undrawn.drain(..STROKE.min(self.undrawn.len()));
-            self.terminal.feed(&stroke.collect::<Vec<u8>>());
+    /// Whether the pattern stands on the screen.
+    fn shows(&self, pattern: &Pattern) -> Result<bool, ConsoleError> {
+        let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
+        let found = pattern.search().feed(self.terminal.text().as_bytes()).map_err(gave_up)?;
+        Ok(found.is_some())
+    }
+
+    /// Draws some of what was taken; false when all is drawn.
+    fn draw_stroke(&mut self) -> bool {
+        if self.undrawn.is_empty() {
+            return false;
         }
+        let stroke = self.undrawn.drain(..STROKE.min(self.undrawn.len()));
+        self.terminal.feed(&stroke.collect::<Vec<u8>>());
+        true
     }
 }
 
