@@ -61,7 +61,7 @@ impl Pattern {
     /// The exact text.
     ///
     /// # Panics
-    /// When the text is too long to compile, tens of megabytes.
+    /// When the text is too long to compile: more than 256 KiB.
     pub fn literal(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
         Self::compile(format!("`{}`", visible(text)), &escaped(text)).expect("a literal compiles")
