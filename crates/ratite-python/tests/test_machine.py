@@ -225,7 +225,7 @@ def test_a_word_that_is_no_keyword_is_named(fake):
         (lambda: ratite.Machine("q", transcript="log"), "transcript takes something to call, not 'log'"),
         (lambda: ratite.Machine("q", monitor=None).launch(), "monitor takes a text or a path, not None"),
         (lambda: ratite.Machine("q", base_folder=5).launch(), "base_folder takes a text or a path, not 5"),
-        (lambda: ratite.ConsoleOptions(history="1M"), "history takes a number of bytes, not '1M'"),
+        (lambda: ratite.ConsoleOptions(history="1M"), "history takes a whole number from 0 on, not '1M'"),
     ],
 )
 def test_a_mistake_is_told_with_the_name_of_the_parameter(mistake, told):

@@ -136,3 +136,27 @@ fn the_twin_sees_the_same() {
         assert_eq!(view.dropped(), 0);
     });
 }
+
+#[test]
+fn much_that_is_to_be_drawn_holds_up_neither_the_limit_nor_others() {
+    play(async |_| {
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        let console = Console::over(ours, &ConsoleConfig::serial().history(8 << 20), PATIENCE).unwrap();
+        let writer = tokio::task::spawn_blocking(move || {
+            guest.write_all(&b"=\x1b[65535b".repeat(8 << 17)).unwrap();
+            guest
+        });
+        while console.bytes_seen() < 8 << 20 {
+            console.reader_from_now().ready(PATIENCE).await.unwrap();
+        }
+        let mut view = console.terminal(80, 25);
+        let began = Instant::now();
+
+        let outcome = view.wait_for("never", Duration::from_millis(100)).await;
+
+        assert!(matches!(outcome, Err(ConsoleError::TimedOut { .. })), "{outcome:?}");
+        // To draw it all takes minutes.
+        assert!(began.elapsed() < PATIENCE);
+        drop(writer.await.unwrap());
+    });
+}

@@ -33,6 +33,7 @@ pub struct Input {
 
 /// A button of a mouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Button {
     /// The left one.
     Left,

@@ -58,12 +58,16 @@ impl From<BadPattern> for SearchError {
 }
 
 impl Pattern {
+    /// The most bytes that a literal may have: 256 KiB.
+    pub const LONGEST_LITERAL: usize = 256 << 10;
+
     /// The exact text.
     ///
     /// # Panics
-    /// When the text is too long to compile, tens of megabytes.
+    /// When the text is longer than [`Pattern::LONGEST_LITERAL`].
     pub fn literal(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
+        assert!(text.len() <= Self::LONGEST_LITERAL, "a literal of {} bytes is too long", text.len());
         Self::compile(format!("`{}`", visible(text)), &escaped(text)).expect("a literal compiles")
     }
 
@@ -77,8 +81,13 @@ impl Pattern {
             .map_err(|reason| BadPattern { pattern: expression.to_owned(), reason })
     }
 
-    /// What a guest sends back when `text` is typed to it. An editor of a line may break it where the line is full, and colour it.
-    pub(crate) fn echo_of(text: &str) -> Result<Self, BadPattern> {
+    /// What a guest sends back when `text` is typed to it, as [`crate::Console::send_echoed`] waits for it. An editor of a line may
+    /// break it where the line is full, and colour it.
+    ///
+    /// # Errors
+    /// [`BadPattern`] when the text is too long to compile, some thousands of characters.
+    pub fn echo_of(text: impl AsRef<str>) -> Result<Self, BadPattern> {
+        let text = text.as_ref();
         let name = format!("the echo of `{text}`");
         if text.chars().nth(LONGEST_ECHO).is_some() {
             let reason = format!("it has more than {LONGEST_ECHO} characters");
@@ -259,6 +268,11 @@ mod tests {
         let pattern = Pattern::regex(r"(\d+)x?").unwrap();
 
         assert_eq!(find(&pattern, &[b"ab", b"12x"]), Some(3));
+    }
+
+    #[test]
+    fn the_longest_literal_compiles() {
+        Pattern::literal("é".repeat(Pattern::LONGEST_LITERAL / 2));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub use login::Login;
 ///
 /// - The commands are typed, so they are echoed and in the shell's history. What they print may have colours, no last line
 ///   end, or megabytes. A command that reads the terminal finds nothing there: give it `</dev/null` or a here-document.
+/// - All that a command prints is kept in memory until it ends; for what has no bound, give it a file in the guest.
 /// - What the kernel or a job in the background prints while a command runs is part of its output. A message of the kernel
 ///   cannot hide the end of a command from the driver.
 /// - A call that is cancelled or runs out of time leaves its command running. The next call interrupts it with Ctrl-C first.
