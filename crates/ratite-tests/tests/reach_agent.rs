@@ -80,17 +80,30 @@ fn an_agent_is_reached_by_name_beside_its_owner() {
                 assert_eq!(asked.await.unwrap(), format!("{n}\n"));
             }
 
-            // A program that computes, and does not drive its runtime, is reached all the same.
-            let computed = thread::spawn(|| {
-                let agent = blocking::reach::attach("web").unwrap().agent(PATIENCE).unwrap();
-                agent.exec(&sh("echo here"), PATIENCE).unwrap().text()
-            });
-            assert_eq!(computed.join().unwrap(), "here\n");
-
             theirs.shutdown(ShutdownMode::PowerDown).await.unwrap();
             let exit = machine.wait(PATIENCE).await.unwrap();
             assert_eq!(exit.asked, Asked::Guest, "{exit:?}");
             assert!(theirs.ping().await.is_err());
+        });
+    });
+}
+
+#[test]
+fn the_agent_of_a_program_that_computes_is_reached_all_the_same() {
+    apart("the_agent_of_a_program_that_computes_is_reached_all_the_same", || {
+        play_blocking(|stage| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let machine = runtime.block_on(async {
+                let machine = linux(stage).await;
+                start(&machine).await;
+                machine
+            });
+
+            // Nobody drives the runtime.
+            let agent = blocking::reach::attach("web").unwrap().agent(PATIENCE).unwrap();
+            assert_eq!(agent.exec(&sh("echo here"), PATIENCE).unwrap().text(), "here\n");
+
+            runtime.block_on(machine.kill()).unwrap();
         });
     });
 }
