@@ -32,8 +32,9 @@ soak: setup ## Runs 32 machines at once with faults for SECONDS (1200), and coun
 	@cargo build --release --package ratite-tests --bins --locked
 	@target/release/soak --seconds $(or $(SECONDS),1200)
 
-docs: ## Builds the API documentation into target/doc.
+docs: ## Builds the API documentation into target/doc; manual pages and completions into target/doc-cli.
 	@cargo doc --workspace --no-deps --locked
+	@scripts/cli-docs target/doc-cli
 
 bench: ## Not there yet.
 	@echo "make bench: the benchmarks are not written yet; they come in a later release" >&2; exit 1

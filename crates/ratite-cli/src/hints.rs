@@ -17,6 +17,9 @@ use ratite::reach::ReachError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
+use crate::mending::Distribution;
+use crate::mending::JOIN_KVM;
+use crate::mending::Need;
 use crate::report::Failure;
 use crate::target::FOLDER;
 
@@ -72,7 +75,7 @@ fn about_descriptors(failure: &Failure) -> Option<String> {
 fn about_devices(failure: &Failure) -> Option<String> {
     let said = |words: &str| failure.causes().iter().any(|cause| cause.contains(words));
     let hint = if said("There is no console") {
-        "a machine has a screen if it has a graphics card, such as `-vga std`; `ratite run` gives it none by itself"
+        "a machine has a screen if it has a graphics card: `ratite run --screen`, or `-vga std` among QEMU's arguments"
     } else if said("its guest would see no input") {
         "the QMP command `cont` lets the machine run on"
     } else if said("no text that can be read") {
@@ -200,11 +203,8 @@ fn about_spawn(role: &str, program: &str, kind: io::ErrorKind) -> Option<String>
         io::ErrorKind::NotFound if role == "wrapper" => {
             Some("`--wrapper` takes a program and its arguments, such as 'taskset -c 1'".into())
         }
-        io::ErrorKind::NotFound => Some(match debian_package(program) {
-            Some(package) => format!(
-                "on Debian and Ubuntu, `sudo apt install {package}` installs `{}`",
-                file_name(program)
-            ),
+        io::ErrorKind::NotFound => Some(match file_name(program).strip_prefix("qemu-system-") {
+            Some(target) => about_package(program, target),
             None => "the first word behind `--` is the QEMU to run, such as `qemu-system-x86_64`".into(),
         }),
         io::ErrorKind::PermissionDenied if Path::new(program).is_dir() => None,
@@ -217,16 +217,11 @@ fn file_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// Which package of Debian 12 has a QEMU.
-fn debian_package(program: &str) -> Option<&'static str> {
-    Some(match file_name(program).strip_prefix("qemu-system-")? {
-        "i386" | "x86_64" => "qemu-system-x86",
-        "aarch64" | "arm" => "qemu-system-arm",
-        "mips" | "mips64" | "mips64el" | "mipsel" => "qemu-system-mips",
-        "ppc" | "ppc64" => "qemu-system-ppc",
-        "sparc" | "sparc64" => "qemu-system-sparc",
-        _ => "qemu-system-misc",
-    })
+/// Which package has a QEMU; that of Debian where the distribution is none that is known.
+fn about_package(program: &str, target: &str) -> String {
+    let here = Distribution::here().unwrap_or(Distribution::Debian);
+    let command = here.install(Need::Qemu(target)).unwrap_or_default();
+    format!("on {}, `{command}` installs `{}`", here.name(), file_name(program))
 }
 
 /// What QEMU says, and what helps then. `{qemu}` stands for the binary.
@@ -241,7 +236,7 @@ const ADVICE: &[(&str, &str)] = &[
     ),
     (
         "KVM kernel module: Permission denied",
-        "/dev/kvm is not for this user: join the group `kvm` (`sudo usermod -aG kvm $USER`, then log in again), or use `-accel tcg`",
+        "/dev/kvm is not for this user: join the group `kvm` (`{join}`, then log in again), or use `-accel tcg`",
     ),
     (
         "Could not access KVM kernel module",
@@ -275,7 +270,7 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
-    Some(in_folder(&advice.replace("{qemu}", program)))
+    Some(in_folder(&advice.replace("{qemu}", program).replace("{join}", JOIN_KVM)))
 }
 
 fn in_folder(advice: &str) -> String {
@@ -302,12 +297,5 @@ mod tests {
         check("qemu: error while loading shared libraries: libz.so: No such file or directory", "`ldd qemu`");
         check("qemu: -hda /x: Could not open '/x': No such file or directory", "a path that");
         assert_eq!(about_words("qemu: warning: whatever", "qemu"), None);
-    }
-
-    #[test]
-    fn a_missing_qemu_is_in_a_package() {
-        assert_eq!(debian_package("/usr/bin/qemu-system-x86_64"), Some("qemu-system-x86"));
-        assert_eq!(debian_package("qemu-system-riscv64"), Some("qemu-system-misc"));
-        assert_eq!(debian_package("qemu"), None);
     }
 }

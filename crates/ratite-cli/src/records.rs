@@ -10,6 +10,7 @@ use ratite::Exit;
 use ratite::Machine;
 use ratite::Match;
 use ratite::Patterns;
+use ratite::Tail;
 use serde_json::Value;
 use serde_json::json;
 
@@ -104,7 +105,7 @@ impl Records {
             "reason": exit.and_then(|exit| exit.shutdown_reason.as_deref()),
             "asked": exit.map(|exit| asked(exit.asked)),
             "run_time": exit.map(|exit| seconds(exit.run_time)),
-            "log": words.map(|words| words.text()).unwrap_or_default(),
+            "log": words.map(Tail::text).unwrap_or_default(),
         });
         self.line("ended", fields)
     }

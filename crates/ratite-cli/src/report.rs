@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     /// No accelerator is of use; why not was told on stdout.
     #[error("no accelerator of `{binary}` is known to be usable")]
     NoneUsable { binary: String },
+    /// `ratite doctor` has found something without which nothing runs; what, was told on stdout.
+    #[error("machines cannot be run here: {why}")]
+    CannotRun { why: &'static str },
     /// The machine did not start.
     #[error(transparent)]
     Launch(LaunchError),
@@ -57,6 +60,9 @@ pub(crate) enum Failure {
     /// What means a failure happened while it ran.
     #[error("{what}")]
     Failed { what: String, exit: Option<Box<Exit>>, console: Option<Tail> },
+    /// All went well, but the picture that was wanted of it is not there.
+    #[error("there is no screenshot: {why}")]
+    NoScreenshot { why: String },
     /// A file that the user names is not to be had.
     #[error("could not {doing} `{}`", path.display())]
     File { doing: &'static str, path: PathBuf, source: io::Error },
@@ -131,6 +137,8 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
         Err(
             Failure::Ended { .. }
             | Failure::Failed { .. }
+            | Failure::NoScreenshot { .. }
+            | Failure::CannotRun { .. }
             | Failure::Shutdown(_)
             | Failure::Program { .. }
             | Failure::NotThere { .. }

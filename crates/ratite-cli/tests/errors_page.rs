@@ -47,12 +47,15 @@ fn the_page_says_what_the_program_says() {
     programs_that_lack_something(&mut page);
     wrappers_that_fail(&mut page);
     words_that_are_refused(&mut page);
+    files_that_are_not_there(&mut page);
     folders_that_cannot_be_used(&mut page);
     monitors_that_are_not_to_be_had(&mut page);
     qemus_that_refuse_their_command_line(&mut page);
     qemus_that_do_not_get_ready(&mut page);
     consoles_that_fail(&mut page);
     ends_that_are_not_well(&mut page);
+    machines_that_others_run(&mut page);
+    computers_that_lack_something(&mut page);
     page::settle(page);
 }
 
@@ -178,7 +181,15 @@ fn words_that_are_refused(page: &mut Page) {
     page.run("QEMU is told to go into the background", &[], &words(&[QEMU, "-daemonize"]));
     let serial = words(&[QEMU, "-serial", "file:out"]);
     page.run("The console is wanted, but has another place", &["--expect", "login:"], &serial);
+    let nothing = ["--console", "none", "--expect", "login:"];
+    page.run("The console is wanted, and there is to be none", &nothing, &words(&[QEMU]));
     page.run("A duration without its unit", &["--timeout", "30"], &words(&[QEMU]));
+}
+
+fn files_that_are_not_there(page: &mut Page) {
+    page.run("The kernel of --kernel is not there", &["--kernel", "bzImage"], &words(&[QEMU]));
+    let file = "/nonexistent/last.png";
+    page.run("The screenshot's folder is not there", &["--screenshot-on-exit", file], &words(&[QEMU]));
 }
 
 fn qemus_that_refuse_their_command_line(page: &mut Page) {
@@ -238,6 +249,8 @@ fn consoles_that_fail(page: &mut Page) {
     page.run("What is expected does not appear in time", &["--expect", "login:", "--timeout", "1s"], &boots);
     let ends = fake(&["console-banner=Kernel panic\r\n", "guest-shutdown-after=300"]);
     page.run("The machine ends before what is expected appears", &["--expect", "login:"], &ends);
+    let panics = fake(&["console-banner=boot\r\nKernel panic - not syncing: no init\r\n"]);
+    page.run("What means a failure appears", &["--expect", "login:", "--fail-on-linux"], &panics);
     page.run("The machine does not end in time", &["--timeout", "1s"], &boots);
 
     let options = ["--expect", "login:"].map(str::to_owned);
@@ -266,6 +279,9 @@ fn ends_that_are_not_well(page: &mut Page) {
     let command = [real(Path::new(&disk)), words(&["-device", "pvpanic"])].concat();
     page.run("The guest panics", &[], &command);
 
+    let stays = words(&["-device", "pvpanic", "-action", "panic=pause"]);
+    page.run("The guest panics, and is kept as it is", &[], &[real(Path::new(&disk)), stays].concat());
+
     let disk = page.path("idle.img");
     boot_sector(Path::new(&disk), "up\r\n", &HANG);
     page.run_and("Ctrl-C while the machine runs", &[], &real(Path::new(&disk)), |ratite| {
@@ -280,4 +296,44 @@ fn ends_that_are_not_well(page: &mut Page) {
     });
     let options = ["--expect", "up", "--grace", "300ms"];
     page.run("What is expected appears, and the machine does not obey then", &options, &stubborn);
+}
+
+fn machines_that_others_run(page: &mut Page) {
+    let folder = page.path("run");
+    fs::create_dir(&folder).unwrap();
+    let environment = format!("XDG_RUNTIME_DIR={folder}");
+    let starter = ["env", "--default-signal=HUP,INT,TERM", environment.as_str()];
+    page.ratite("No machine has the name", &starter, &["stop", "web"]);
+
+    let disk = page.path("served.img");
+    boot_sector(Path::new(&disk), "up\r\n", &HANG);
+    let socket = page.path("served.sock");
+    let run = [words(&["run", "--name", "web", "--qmp", &socket, "--"]), real(Path::new(&disk))].concat();
+    let mut machine = Ratite::start_by(&starter, &run);
+    machine.wait_for("up");
+    page.ratite("No machine has the name, but one has a name like it", &starter, &["console", "wbe"]);
+    let again = [&["run", "--name", "web", "--", QEMU], &["-nodefaults"][..]].concat();
+    page.ratite("A machine has the name already", &starter, &again);
+    page.ratite("QEMU does not know a command", &starter, &["cmd", "web", "query-statu"]);
+    page.ratite("QEMU does not take an argument", &starter, &["cmd", "web", "stop", "now=true"]);
+    page.ratite("The machine has no screen", &starter, &["screenshot", "web", "web.png"]);
+    page.ratite("There is no such key", &starter, &["keys", "web", "ctrl-alt-entf"]);
+    page.ratite("There is no such object", &starter, &["qom", "get", "web", "/machine/nothing"]);
+    page.ratite(
+        "The machine does not end in time, but runs on",
+        &starter,
+        &["wait", "web", "--timeout", "300ms"],
+    );
+    machine.signal(Signal::INT);
+    machine.finish().assert_code(130);
+
+    page.ratite("Nobody listens at the address", &starter, &["cmd", &socket, "query-status"]);
+    page.ratite("An address that is none", &starter, &["cmd", "localhost:qmp", "query-status"]);
+}
+
+fn computers_that_lack_something(page: &mut Page) {
+    let folder = page.path("empty");
+    fs::create_dir(&folder).unwrap();
+    let path = format!("PATH={folder}");
+    page.ratite("No QEMU is installed", &["env", &path], &["doctor"]);
 }

@@ -78,8 +78,21 @@ impl GuestAgent {
             .spawn()
             .expect("setpriv is part of every Linux");
         let agent = Self { child, folder: own };
-        wait_until("the agent listens", PATIENCE, || agent.socket().exists());
+        wait_until("the agent listens", PATIENCE, || agent.listens());
         agent
+    }
+
+    /// Its socket is there a moment before anybody can connect to it.
+    fn listens(&self) -> bool {
+        /// `SO_ACCEPTCON` in the kernel's `/proc/net/unix`.
+        const LISTENING: &str = "00010000";
+        let socket = self.socket();
+        let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        sockets.lines().any(|line| {
+            let mut columns = line.split_ascii_whitespace();
+            columns.nth(3) == Some(LISTENING)
+                && columns.next_back().is_some_and(|path| socket == Path::new(path))
+        })
     }
 
     /// Where it listens, for one client at a time.

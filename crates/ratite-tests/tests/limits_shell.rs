@@ -1,5 +1,7 @@
 //! The limits of what is driven over a console, with and without `async`: a silent guest, a stopped shell.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 
 use ratite::Console;

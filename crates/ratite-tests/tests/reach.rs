@@ -5,6 +5,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -245,18 +246,17 @@ fn the_end_is_told_though_the_program_ends_right_behind_it() {
             for _ in 0..10 {
                 let controller = Controller::start(stage, &["--name", "web"]);
                 let web = ratite::blocking::reach::attach("web").unwrap();
-                let waiting = std::thread::spawn({
-                    let web = web.clone();
-                    move || web.wait(PATIENCE)
-                });
-                // Answered when the other request has been read: they are served in the order of their coming.
+                let mut waiting = UnixStream::connect(machines().join("web/control")).unwrap();
+                waiting.write_all(b"{\"open\":\"wait\"}\n").unwrap();
+                // Answered by somebody who was let in after the one that waits.
                 web.facts().unwrap();
                 let mut log = web.log(None, true).unwrap().stream;
 
                 controller.end_by(|controller| controller.order("shut down\nreturn"));
 
-                let exit = waiting.join().unwrap().unwrap();
-                assert!(exit.success(), "{exit}");
+                let mut told = String::new();
+                waiting.read_to_string(&mut told).unwrap();
+                assert!(told.contains("\"code\":0"), "{told}");
                 log.read_to_end(&mut Vec::new()).unwrap();
             }
         });

@@ -1,5 +1,7 @@
 //! The shell driver, on shells of this system: each behaves as it would at a guest's serial line.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 
 use ratite::Console;

@@ -1,5 +1,7 @@
 //! The shell driver on a Linux guest: busybox, its login, the kernel's messages, and the guest's end.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 
 use ratite::Console;

@@ -1,5 +1,7 @@
 //! A console, read as a person at a terminal sees it.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;

@@ -64,7 +64,7 @@ impl Pattern {
     /// When the text is too long to compile, tens of megabytes.
     pub fn literal(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
-        Self::compile(format!("`{text}`"), &escaped(text)).expect("a literal compiles")
+        Self::compile(format!("`{}`", visible(text)), &escaped(text)).expect("a literal compiles")
     }
 
     /// A regular expression.
@@ -167,6 +167,12 @@ fn escaped(text: &str) -> String {
         escaped.push(character);
     }
     escaped
+}
+
+/// The text on one line: what controls a terminal is escaped.
+fn visible(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// An error with its causes; regex-automata tells the interesting part in a source.

@@ -18,11 +18,13 @@ pub(crate) struct Agent {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Waits until the agent answers
+    #[command(after_help = "Example:\n  ratite agent ping ./agent.sock --timeout 2m")]
     Ping {
         #[command(flatten)]
         channel: Channel,
     },
     /// Tells the agent's version, and which of its commands are enabled
+    #[command(after_help = "Example:\n  ratite agent info ./agent.sock")]
     Info {
         #[command(flatten)]
         channel: Channel,
@@ -33,6 +35,7 @@ pub(crate) enum Verb {
     #[command(after_help = EXEC, override_usage = "ratite agent exec [OPTIONS] <TARGET> -- <PROGRAM> [ARGUMENTS]...")]
     Exec(Exec),
     /// Writes a file of the guest to stdout, byte by byte as it is
+    #[command(after_help = "Example:\n  ratite agent cat ./agent.sock /var/log/syslog > syslog")]
     Cat {
         #[command(flatten)]
         channel: Channel,
@@ -40,6 +43,7 @@ pub(crate) enum Verb {
         path: String,
     },
     /// Writes stdin into a file of the guest, over what is there
+    #[command(after_help = "Example:\n  ratite agent write ./agent.sock /root/job.sh < job.sh")]
     Write {
         #[command(flatten)]
         channel: Channel,
@@ -50,6 +54,9 @@ pub(crate) enum Verb {
         append: bool,
     },
     /// Freezes the guest's file systems for a snapshot, thaws them, or tells which of both they are
+    #[command(
+        after_help = "Examples:\n  ratite agent fsfreeze ./agent.sock freeze\n  ratite agent fsfreeze ./agent.sock thaw"
+    )]
     Fsfreeze {
         #[command(flatten)]
         channel: SlowChannel,
@@ -60,6 +67,7 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Gives the free blocks of the guest's file systems back to the host
+    #[command(after_help = "Example:\n  ratite agent fstrim ./agent.sock --minimum 1048576")]
     Fstrim {
         #[command(flatten)]
         channel: SlowChannel,
@@ -70,6 +78,9 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Asks the guest to go down; QEMU ends when it has
+    #[command(
+        after_help = "Examples:\n  ratite agent shutdown ./agent.sock\n  ratite agent shutdown ./agent.sock reboot"
+    )]
     Shutdown {
         #[command(flatten)]
         channel: Channel,
@@ -78,6 +89,7 @@ pub(crate) enum Verb {
         mode: Down,
     },
     /// Asks the guest to sleep
+    #[command(after_help = "Example:\n  ratite agent suspend ./agent.sock ram")]
     Suspend {
         #[command(flatten)]
         channel: Channel,
@@ -86,6 +98,7 @@ pub(crate) enum Verb {
         mode: Sleep,
     },
     /// Lists the guest's network interfaces with their addresses
+    #[command(after_help = "Example:\n  ratite agent interfaces ./agent.sock")]
     Interfaces {
         #[command(flatten)]
         channel: Channel,

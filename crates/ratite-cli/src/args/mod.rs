@@ -3,12 +3,17 @@
 mod accel;
 mod agent;
 mod cmd;
+mod completions;
 mod console;
 mod demo;
+mod doctor;
 mod events;
+#[cfg(test)]
+mod help;
 mod keys;
 mod log;
 mod ls;
+mod man;
 mod qom;
 mod run;
 mod screenshot;
@@ -16,8 +21,11 @@ mod shell;
 mod stop;
 mod wait;
 
+use clap::Command;
+use clap::CommandFactory;
 use clap::Parser;
 use clap::Subcommand;
+use clap_complete::CompleteEnv;
 
 use crate::report::Failure;
 
@@ -32,12 +40,15 @@ pub(crate) use agent::Sleep;
 pub(crate) use agent::SlowChannel as AgentSlowChannel;
 pub(crate) use agent::Verb as AgentVerb;
 pub(crate) use cmd::Cmd;
+pub(crate) use completions::Completions;
 pub(crate) use console::Console;
 pub(crate) use demo::Demo;
+pub(crate) use doctor::Doctor;
 pub(crate) use events::Events;
 pub(crate) use keys::Keys;
 pub(crate) use log::Log;
 pub(crate) use ls::Ls;
+pub(crate) use man::Man;
 pub(crate) use qom::Qom;
 pub(crate) use qom::Verb as QomVerb;
 pub(crate) use qom::Watch as QomWatch;
@@ -50,9 +61,18 @@ pub(crate) use shell::Shell;
 pub(crate) use stop::Stop;
 pub(crate) use wait::Wait;
 
-/// Reads the program's arguments.
+/// The environment variable by which a shell asks for completions.
+pub(crate) const COMPLETION: &str = "RATITE_COMPLETE";
+
+/// Reads the program's arguments. If a shell asks for completions, they are written, and the program ends.
 pub(crate) fn parse() -> Result<Cli, Failure> {
+    CompleteEnv::with_factory(command).var(COMPLETION).complete();
     Cli::try_parse().map_err(Failure::Arguments)
+}
+
+/// All that can be said, as clap has it.
+pub(crate) fn command() -> Command {
+    completions::completed(Cli::command())
 }
 
 /// Runs QEMU machines: starts one, shows its console, and ends it; nothing is left behind.
@@ -71,6 +91,9 @@ pub(crate) enum Verb {
     /// Tells which accelerators of a QEMU are of use here, by running guest code on each
     #[command(after_help = accel::EXAMPLES, long_about = accel::AT_LENGTH)]
     Accel(Accel),
+    /// Tells whether machines can be run here, and what mends what is missing
+    #[command(after_help = doctor::EXAMPLES, long_about = doctor::AT_LENGTH)]
+    Doctor(Doctor),
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
@@ -110,6 +133,12 @@ pub(crate) enum Verb {
     /// Looks into the objects a QEMU is made of, and sets their properties
     #[command(after_help = qom::EXAMPLES, long_about = qom::AT_LENGTH)]
     Qom(Qom),
+    /// Writes a script with which a shell completes command lines of ratite
+    #[command(after_help = completions::EXAMPLES, long_about = completions::AT_LENGTH)]
+    Completions(Completions),
+    /// Writes the manual pages, for those who package ratite
+    #[command(after_help = man::EXAMPLES, hide = true)]
+    Man(Man),
 }
 
 const EXIT_CODES: &str = "\
@@ -130,10 +159,9 @@ Environment:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Qom {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Tells a property's value, or the values of all properties of an object
+    #[command(
+        after_help = "Examples:\n  ratite qom get ./qmp.sock /machine.type\n  ratite qom get ./qmp.sock net0"
+    )]
     Get {
         #[command(flatten)]
         machine: Machine,
@@ -40,6 +43,7 @@ pub(crate) enum Verb {
         words: Vec<String>,
     },
     /// Lists an object's children (NAME/), links (@NAME) and properties with their types
+    #[command(after_help = "Example:\n  ratite qom list ./qmp.sock /machine")]
     List {
         #[command(flatten)]
         machine: Machine,
@@ -50,6 +54,7 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Lists an object, its children, theirs, and so on, with their types
+    #[command(after_help = "Example:\n  ratite qom tree ./qmp.sock /machine --depth 2")]
     Tree {
         #[command(flatten)]
         machine: Machine,
@@ -66,6 +71,7 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Tells a property's value, and tells it again whenever it has changed
+    #[command(after_help = "Example:\n  ratite qom watch ./qmp.sock sda.locked --until true --timeout 1m")]
     Watch(Watch),
 }
 

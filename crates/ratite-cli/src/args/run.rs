@@ -32,6 +32,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s", help_heading = ENDING)]
     pub(crate) grace: Duration,
 
+    /// Takes a picture of the screen right before the end; gives the machine a screen, and QEMU -no-shutdown
+    #[arg(long, value_name = "FILE.png", help_heading = ENDING)]
+    pub(crate) screenshot_on_exit: Option<PathBuf>,
+
     /// Keeps the machine's work folder, with the console in it as console.log, and says where it is
     #[arg(long, help_heading = ENDING)]
     pub(crate) keep: bool,
@@ -48,8 +52,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) log_folder: Option<PathBuf>,
 
-    /// Makes the machine reachable by this name for `ratite ls`, `console`, `log`, `stop`, `wait` and other programs of
-    /// this user; it names the log in --log-folder, too
+    /// Makes the machine reachable by this name, as in `ratite console NAME`; names the log in --log-folder, too
     #[arg(long, value_name = "NAME", help_heading = AROUND)]
     pub(crate) name: Option<OsString>,
 
@@ -125,7 +128,10 @@ or at a second Ctrl-C. A reader of stdout that is slower than the guest holds it
 
 -nographic works as ever. A first `-serial stdio` or `-serial mon:stdio` asks for
 what ratite does anyway, and is left out. Any other -serial keeps the first serial
-port: no console is shown then, and --expect and --log cannot be had.";
+port: no console is shown then, and --expect and --log cannot be had.
+
+--screenshot-on-exit has its picture whatever ends the machine, but for what ends QEMU
+itself at once: a crash, a SIGKILL, isa-debug-exit.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -135,6 +141,7 @@ Examples:
   ratite run --expect-regex 'passed: \\d+' --log out -- qemu-system-i386 -cdrom a.iso
   ratite run --name web -- qemu-system-x86_64 -m 512 disk.img     # then: ratite console web
   ratite run --json --kernel bzImage --initrd test.cpio | jq -r 'select(.text).text'
+  ratite run --screenshot-on-exit last.png --timeout 1m -- -cdrom a.iso
   ratite run --wrapper 'taskset -c 1' --qmp ./qmp.sock -- qemu-system-aarch64 -M virt
 
 Exit codes: 0 when the machine ended well, or what was expected appeared; 1 when it

@@ -203,8 +203,12 @@ async fn step_aside(stops: &mut unix::Signal, terminal: Option<&RawTerminal>) ->
             return std::future::pending().await;
         }
         terminal.map(RawTerminal::restore);
-        // Returns when somebody lets it go on.
-        let _stopped = rustix::process::kill_process(rustix::process::getpid(), Posix::STOP);
+        // The signal stops one thread after the other, and this one is not the first.
+        let goes_on = unix::signal(SignalKind::from_raw(Posix::CONT.as_raw()));
+        let stopped = rustix::process::kill_process(rustix::process::getpid(), Posix::STOP);
+        if let (Ok(mut goes_on), Ok(())) = (goes_on, stopped) {
+            goes_on.recv().await;
+        }
         if let Some(terminal) = terminal {
             // Gone with its window, perhaps; then there is a hangup, too.
             let _gone = terminal.again();

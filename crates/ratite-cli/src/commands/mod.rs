@@ -6,10 +6,12 @@ mod cmd;
 mod console;
 mod demo;
 mod dialogue;
+mod doctor;
 mod events;
 mod keys;
 mod log;
 mod ls;
+mod paper;
 mod qom;
 mod run;
 mod screenshot;
@@ -42,6 +44,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Accel(accel) => accel::accel(&accel, &mut signals).await,
                 Verb::Agent(agent) => agent::agent(agent, &mut signals).await,
                 Verb::Demo(demo) => demo::demo(&demo, &mut signals).await,
+                Verb::Completions(words) => paper::completions(&words),
+                Verb::Man(words) => paper::manual(&words.folder),
+                Verb::Doctor(doctor) => unless_signalled(&mut signals, doctor::doctor(&doctor)).await,
                 Verb::Ls(ls) => unless_signalled(&mut signals, ls::ls(&ls)).await,
                 Verb::Console(console) => console::console(&console, &mut signals).await,
                 Verb::Log(log) => unless_signalled(&mut signals, log::log(&log)).await,

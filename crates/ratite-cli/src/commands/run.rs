@@ -3,6 +3,7 @@
 mod accelerator;
 mod configure;
 mod launch;
+mod screenshot;
 
 use std::panic;
 use std::pin::pin;
@@ -49,16 +50,20 @@ const CONSOLE_TAIL: usize = 2 << 10;
 /// Runs the user's command line to its end.
 pub(crate) async fn run(run: Run, signals: &mut Signals) -> Result<(), Failure> {
     let records = run.watching.json.then(Records::begin);
-    let outcome = to_its_end(&run, records, signals).await;
+    let mut said = Vec::new();
+    let outcome = to_its_end(&run, records, &mut said, signals).await;
     if let Some(records) = records {
-        write_last(records.ended(&outcome)).await;
+        said.extend(records.ended(&outcome));
+        write_last(said).await;
     }
     outcome.map(drop)
 }
 
+/// The run, but for its last records: what is to be recorded before the very last is put into `said`.
 async fn to_its_end(
     run: &Run,
     records: Option<Records>,
+    said: &mut Vec<u8>,
     signals: &mut Signals,
 ) -> Result<Option<Exit>, Failure> {
     let clock = Clock::start(run.timeout);
@@ -81,8 +86,15 @@ async fn to_its_end(
     let begun = [prepared.said, launched].concat();
     let (copy, news) = Copy::of(machine.clone(), patterns.clone().zip(search), form, begun);
     let mut copying = tokio::spawn(copy.run(output));
-    let cause = cause(&machine, news, clock, signals).await;
+    let cause = cause(&machine, news, run.screenshot_on_exit.is_some(), clock, signals).await;
     progress.phase("ending");
+    let picture = match &run.screenshot_on_exit {
+        Some(file) => screenshot::take(&machine, file, cause, signals).await,
+        None => Ok(()),
+    };
+    if let (Some(records), Some(file), Ok(())) = (records, &run.screenshot_on_exit, &picture) {
+        said.extend(records.screenshot(&file.to_string_lossy()));
+    }
     let end = end(&machine, &cause, run.grace, signals).await;
     let (cause, copied) = rest(&mut copying, cause, clock, signals).await;
 
@@ -95,7 +107,15 @@ async fn to_its_end(
         log_fault: console.and_then(Console::log_fault),
     };
     drop(progress);
-    ended.verdict(patterns.as_ref(), clock.limit)
+    let outcome = ended.verdict(patterns.as_ref(), clock.limit);
+    match (&outcome, picture) {
+        (_, Ok(())) => outcome,
+        (Ok(_), Err(why)) => Err(Failure::NoScreenshot { why }),
+        (Err(_), Err(why)) => {
+            report::remark(&format!("there is no screenshot: {why}"));
+            outcome
+        }
+    }
 }
 
 fn too_large(error: SearchError) -> Failure {
@@ -106,11 +126,11 @@ fn too_large(error: SearchError) -> Failure {
 }
 
 /// Writes the last record, for as long as its reader may take.
-async fn write_last(record: Vec<u8>) {
+async fn write_last(records: Vec<u8>) {
     let Ok(output) = Bytes::text_to_stdout() else { return };
     let written = async {
         if let Some(room) = output.room().await {
-            room.send(record);
+            room.send(records);
         }
         output.finish().await
     };
@@ -129,6 +149,7 @@ fn form(run: &Run, records: Option<Records>) -> Form {
 async fn cause(
     machine: &Machine,
     news: oneshot::Receiver<News>,
+    stays_when_off: bool,
     clock: Clock,
     signals: &mut Signals,
 ) -> Cause {
@@ -142,6 +163,7 @@ async fn cause(
             },
             _status = machine.exited() => Cause::Itself,
             () = stands_still(machine) => Cause::Panicked,
+            () = is_off(machine), if stays_when_off => Cause::Off,
         }
     };
     within(clock.left(), "end", happening).await.unwrap_or(Cause::TimeOver)
@@ -152,6 +174,14 @@ async fn stands_still(machine: &Machine) {
     let panic = EventFilter::named("GUEST_PANICKED").data(json!({ "action": "pause" }));
     if machine.event_ready(&panic, Duration::MAX).await.is_err() {
         // The machine's end is seen by others.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits until the guest is off, where QEMU is told to stay then.
+async fn is_off(machine: &Machine) {
+    if machine.event_ready(&EventFilter::named("SHUTDOWN"), Duration::MAX).await.is_err() {
+        // As above.
         std::future::pending::<()>().await;
     }
 }

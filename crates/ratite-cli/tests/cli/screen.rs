@@ -100,7 +100,7 @@ fn what_qemu_does_not_do_is_told_with_what_helps() {
         "the machine has no screen",
         "There is no console",
     ]);
-    no_screen.assert_says(&["hint: a machine has a screen if it has a graphics card, such as `-vga std`"]);
+    no_screen.assert_says(&["hint: a machine has a screen if it has a graphics card: `ratite run --screen`"]);
     nobody.assert_code(1);
     nobody.assert_says(&["could not connect to ", "nobody.sock"]);
     shown.end();

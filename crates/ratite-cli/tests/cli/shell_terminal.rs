@@ -287,7 +287,7 @@ fn hmp_completes_what_its_help_tells() {
 fn a_dumb_terminal_shows_events_before_the_next_prompt() {
     let qemu = Qemu::start();
     let terminal =
-        Terminal::ratite_with(&[("TERM", "dumb"), ("XDG_STATE_HOME", "/nowhere")], &["shell", &qemu.one()]);
+        Terminal::ratite_with(&[("TERM", "dumb"), ("XDG_STATE_HOME", "/dev/null")], &["shell", &qemu.one()]);
     terminal.wait_for("(QEMU) ");
     ratite(&["cmd", &qemu.two(), "stop"]).assert_code(0);
 

@@ -235,10 +235,10 @@ fn lead(slave: File, environment: &[(&str, &str)], words: &[&str]) -> Child {
     let slave = OwnedFd::from(slave);
     let mut command = Command::new("setsid");
     command.args(["--ctty", "sh", "-c", LEADER, "sh"]).args(words);
-    command.env("TERM", "xterm-256color").envs(environment.iter().copied());
     for variable in ["RATITE_LOG", "RATITE_KEEP", "NO_COLOR"] {
         command.env_remove(variable);
     }
+    command.env("TERM", "xterm-256color").envs(environment.iter().copied());
     command.stdin(Stdio::from(slave.try_clone().unwrap())).stdout(Stdio::from(slave.try_clone().unwrap()));
     command.stderr(Stdio::from(slave)).spawn().unwrap()
 }

@@ -30,7 +30,7 @@ impl Page {
             "\
 # What goes wrong, and what is said
 
-Each failure of `ratite run` as one sees it. An error of the library carries the same in its fields:
+Each failure of `ratite` as one sees it. An error of the library carries the same in its fields:
 [launching](launching.md#when-it-does-not-start), [ending](ending.md#when-it-did-not-end-well).
 {VERSION_BEFORE}{}{VERSION_BEHIND}
 
@@ -77,6 +77,15 @@ that misbehaves as its `-fake` words say.
         let arguments = [words(&["run"]), words(options), words(&["--"]), command.to_vec()].concat();
         let outcome = Ratite::start_by(starter, &arguments).finish();
         let shown = format!("{before}{}", self.shown(&arguments));
+        self.add(heading, &shown, &outcome);
+    }
+
+    /// Any verb, by a program that becomes `ratite`.
+    #[track_caller]
+    pub(crate) fn ratite(&mut self, heading: &str, starter: &[&str], arguments: &[&str]) {
+        let arguments = words(arguments);
+        let outcome = Ratite::start_by(starter, &arguments).finish();
+        let shown = self.shown(&arguments);
         self.add(heading, &shown, &outcome);
     }
 
@@ -133,8 +142,12 @@ that misbehaves as its `-fake` words say.
     }
 }
 
-/// A line of the log, which begins with a time and may name a process; other lines as they are.
+/// A line that names a process, or one of the log, which begins with a time, too; other lines as they are.
 fn without_time_and_pid(line: &str) -> String {
+    if let Some((before, pid)) = line.split_once(" of process ") {
+        let behind = pid.trim_start_matches(|character: char| character.is_ascii_digit());
+        return format!("{before} of process …{behind}");
+    }
     let Some((_, rest)) = line.split_once("s  WARN ") else { return line.to_owned() };
     let words = rest.split(' ').map(|word| if word.starts_with("pid=") { "pid=…" } else { word });
     format!("…s  WARN {}", words.collect::<Vec<_>>().join(" "))

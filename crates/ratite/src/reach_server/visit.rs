@@ -38,6 +38,7 @@ use crate::reach_words::WireExit;
 use crate::reach_words::milliseconds;
 use crate::running::Running;
 use crate::shutdown;
+use crate::text::plain_text;
 
 /// How long a visitor has to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -400,10 +401,9 @@ async fn facts(desk: &Desk, running: &Running) -> Facts {
 
 /// The last line with something on it, without what a terminal would obey.
 fn last_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&strip_ansi_escapes::strip(bytes)).into_owned();
-    let printable = |line: &str| -> String { line.chars().filter(|c| !c.is_control()).take(LINE).collect() };
-    let mut lines = text.rsplit(['\n', '\r']).map(printable);
-    lines.find(|line| !line.trim().is_empty()).unwrap_or_default()
+    let text = plain_text(bytes);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.map(|line| line.chars().take(LINE).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -13,16 +13,20 @@ use ratite::Timeouts;
 use crate::args::ConsoleKind;
 use crate::args::Run;
 use crate::args::Words;
+use crate::commands::run::screenshot;
 use crate::copy::HISTORY;
 use crate::qemu_args::FirstSerial;
 use crate::qemu_args::first_serial;
 use crate::report;
 use crate::report::Failure;
 
-/// Looks for the files that QEMU is to read, so that a wrong name is told before anything is started.
+/// Looks for the files that QEMU is to read, and for the place of those that are to be written, so that a wrong name is told before anything is started.
 pub(super) fn check_files(run: &Run) -> Result<(), Failure> {
     let files =
         [("read the kernel", &run.hardware.kernel), ("read the initial file system", &run.hardware.initrd)];
+    if let Some(file) = &run.screenshot_on_exit {
+        screenshot::check(file)?;
+    }
     for (doing, path) in files {
         if let Some(path) = path {
             check_file(path).map_err(|source| Failure::File { doing, path: path.clone(), source })?;
@@ -59,9 +63,12 @@ impl Plan {
     /// The machine, with what was found out since: which accelerator it has, and where its console is recorded.
     pub(super) fn config(self, run: &Run, accelerator: Option<&str>, log: Option<&Path>) -> MachineConfig {
         let mut config = MachineConfig::new(self.binary);
-        if run.hardware.screen {
+        if run.hardware.screen || run.screenshot_on_exit.is_some() {
             // QEMU would begin with a window, which nobody asked for.
             config = config.with_screen().args(["-display", "none"]);
+        }
+        if run.screenshot_on_exit.is_some() {
+            config = config.arg(screenshot::STAY);
         }
         config = config.args(run.hardware.arguments(accelerator)).args(self.arguments);
         let connect = Timeouts::default().connect;
