@@ -79,6 +79,10 @@ fn a_machine_without_the_channel_says_how_it_gets_one() {
 
     refused.assert_code(1);
     refused.assert_says(&["it has no channel to a guest agent", "`ratite run --agent`"]);
+    // Its monitor is no agent's channel.
+    let shell = place.ratite(&["shell", "-N", "web"]);
+    shell.assert_code(2);
+    shell.assert_says(&["`-N` takes an address, not a name: `web`", "hint: `ratite agent`"]);
     place.ratite(&["stop", "web"]).assert_code(0);
     machine.finish().assert_code(0);
 }
