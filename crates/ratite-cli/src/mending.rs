@@ -1,6 +1,6 @@
 //! What mends what is missing: the packages of each distribution, and the commands that install them.
 //!
-//! The names are those of Debian 12, Fedora 41, Arch Linux, openSUSE Tumbleweed and Alpine 3.20.
+//! Debian's names are those of Debian 12, and were looked up there. The others are as far as known, and were not tried.
 
 use std::fs;
 
@@ -122,7 +122,8 @@ impl Distribution {
     fn qemu_img(self) -> &'static str {
         match self {
             Self::Debian => "qemu-utils",
-            Self::Fedora | Self::Arch | Self::Suse | Self::Alpine => "qemu-img",
+            Self::Fedora | Self::Arch | Self::Alpine => "qemu-img",
+            Self::Suse => "qemu-tools",
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::output::Paint;
 /// How often it is drawn.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// How many columns stay free: two for the `^C` that a terminal shows, and one since a full row may begin another.
+const SPARE: usize = 3;
+
 /// How much of the console is looked at for its last line.
 const TAIL: usize = 1 << 10;
 
@@ -131,8 +134,7 @@ fn line(phase: &str, time: Duration, limit: Option<Duration>, last: &str, column
     if !last.is_empty() {
         line += &format!(" │ {last}");
     }
-    // In the last column some terminals begin a new row.
-    let room = columns.saturating_sub(1);
+    let room = columns.saturating_sub(SPARE);
     match line.char_indices().nth(room) {
         None => line,
         Some(_) => line.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
@@ -194,8 +196,8 @@ mod tests {
         let shown = |columns| line("running", Duration::from_millis(1900), None, "0123456789", columns);
 
         assert_eq!(shown(80), "running 1 s │ 0123456789");
-        assert_eq!(shown(25), "running 1 s │ 0123456789");
-        assert_eq!(shown(24), "running 1 s │ 01234567…");
+        assert_eq!(shown(27), "running 1 s │ 0123456789");
+        assert_eq!(shown(26), "running 1 s │ 01234567…");
         assert_eq!(shown(1), "…");
         let limited = line("running", Duration::ZERO, Some(Duration::from_secs(60)), "", 80);
         assert_eq!(limited, "running 0 s of 60 s");

@@ -81,6 +81,23 @@ fn a_folder_that_was_made_ahead_serves_and_goes_with_its_last_user() {
 }
 
 #[test]
+fn a_folder_that_was_made_ahead_to_be_kept_is_there_when_all_is_over() {
+    play(async |stage| {
+        let folder = WorkFolder::create_kept(stage.base()).unwrap();
+        let path = folder.path().to_owned();
+
+        let machine = stage.fake(&["stderr=evidence"]).launch_in(&folder).await.unwrap();
+        machine.shutdown(PATIENCE).await.unwrap();
+        drop((machine, folder));
+        launch_and_end(stage).await;
+
+        let log = entries(&path).into_iter().find(|name| name.ends_with(".log")).unwrap();
+        assert_eq!(fs::read(path.join(log)).unwrap(), b"evidence\n");
+        fs::remove_dir_all(path).unwrap();
+    });
+}
+
+#[test]
 fn a_folder_that_was_made_ahead_serves_one_machine_after_the_other() {
     play(async |stage| {
         let folder = WorkFolder::create(stage.base()).unwrap();

@@ -65,7 +65,18 @@ fn a_terminal_that_becomes_narrower_keeps_no_remains() {
     terminal.type_bytes(CTRL_C);
 
     terminal.finish();
-    assert_eq!(rows, [format!("running 1 s │ {}…", "x".repeat(14))]);
+    assert_eq!(rows, [format!("running 1 s │ {}…", "x".repeat(12))]);
+}
+
+#[test]
+fn an_interrupt_that_the_terminal_shows_leaves_no_remains_of_a_full_row() {
+    let long = format!("console-banner={}\r\n", "x".repeat(200));
+    let terminal = Terminal::ratite_with(&[XTERM], &words(&["--quiet"], &fake(&[&long])));
+    terminal.wait_for("xxx…");
+
+    terminal.type_bytes(CTRL_C);
+
+    assert_eq!(terminal.finish().screen.trim(), "error: ended by SIGINT");
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub(super) fn surroundings() -> Vec<Finding> {
     vec![kernel(), descriptors(), locked_memory(), work_folders(Path::new("/var/tmp")), runtime_folder()]
 }
 
-/// The oldest Linux that ratite works with: the first with pidfd_open(2) for waiting.
+/// The oldest Linux that ratite works with, as docs/guide/README.md says.
 const OLDEST: (u32, u32) = (5, 6);
 
 fn kernel() -> Finding {
