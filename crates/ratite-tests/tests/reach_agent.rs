@@ -1,5 +1,7 @@
 //! The agent in the guest of a machine that is reached by its name.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::thread;
 use std::time::Duration;
 
