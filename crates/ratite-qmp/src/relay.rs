@@ -9,7 +9,6 @@
 //! what the commands mean, but for `qmp_capabilities`, which each peer negotiates for itself.
 
 mod peer;
-mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,8 @@ use crate::deadline::within;
 use crate::error::Error;
 use crate::relay::peer::Peer;
 use crate::relay::peer::Session;
+use crate::request::Refusal;
+use crate::request::refusal_text;
 use crate::server::PeerCredentials;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -126,10 +127,8 @@ fn is_passing(error: &Error) -> bool {
 
 /// Tells a peer that there are too many.
 async fn refuse(mut socket: Socket) {
-    let text = request::refusal_text(
-        &request::Refusal::generic(format!(
-            "{MOST_PEERS} peers are connected already, and that is the limit"
-        )),
+    let text = refusal_text(
+        &Refusal::generic(format!("{MOST_PEERS} peers are connected already, and that is the limit")),
         None,
     );
     tracing::warn!("turned away a peer: {MOST_PEERS} are connected already");

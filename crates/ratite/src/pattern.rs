@@ -302,9 +302,9 @@ mod tests {
 
     #[test]
     fn an_echo_that_is_too_long_is_refused_before_it_costs_anything() {
-        assert!(Pattern::echo_of(&"e".repeat(4096)).is_ok());
+        assert!(Pattern::echo_of("e".repeat(4096)).is_ok());
 
-        let error = Pattern::echo_of(&"é".repeat(10_000_000)).unwrap_err();
+        let error = Pattern::echo_of("é".repeat(10_000_000)).unwrap_err();
 
         assert_eq!(error.reason, "it has more than 8192 characters");
     }
