@@ -25,6 +25,12 @@ pub(super) const MOST: usize = 64 << 20;
 /// How much more there may be, so that room is not made for each piece.
 const SLACK: usize = 16 << 20;
 
+/// How much of an output an error has.
+const TOLD: usize = 1 << 20;
+
+/// Longer than what a guest says about a login.
+const LINES: usize = 16 << 10;
+
 /// Longer than any prompt.
 const LINE: usize = 4096;
 
@@ -36,11 +42,11 @@ impl Seen {
         }
     }
 
-    /// Makes room. What may become a mark stays.
+    /// Makes room. What may become a mark stays: it is much shorter than what is kept.
     fn forget(&mut self) {
-        let count = (self.bytes.len() - MOST).min(self.searched);
+        let count = self.bytes.len() - MOST;
         self.bytes.drain(..count);
-        self.searched -= count;
+        self.searched = self.searched.saturating_sub(count);
         self.begin = self.begin.map(|begin| begin.saturating_sub(count));
         self.gone += count;
         self.dropped += count as u64;
@@ -83,9 +89,15 @@ impl Seen {
         self.bytes.get(self.start()..end).unwrap_or_default()
     }
 
-    /// The same as plain text, as far as it has come.
+    /// The same as plain text, as far as it has come, for an error: at most its last mebibyte.
     pub(super) fn text(&self) -> String {
-        plain_text(self.output(self.len()))
+        self.recent(TOLD)
+    }
+
+    /// The end of it, as plain text of at most so many bytes.
+    fn recent(&self, most: usize) -> String {
+        let output = self.output(self.len());
+        plain_text(&output[output.len().saturating_sub(most)..])
     }
 
     /// The line under way, of what the command has printed, as plain text.
@@ -110,9 +122,9 @@ impl Seen {
         }
     }
 
-    /// The lines, also the one under way, as plain text.
+    /// The last lines, also the one under way, as plain text.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.text().lines().map(str::to_owned).collect()
+        self.recent(LINES).lines().map(str::to_owned).collect()
     }
 
     /// What came behind a mark.
