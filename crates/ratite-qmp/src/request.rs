@@ -55,7 +55,8 @@ impl Request {
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)
             .map_err(|error| Refusal::unreadable(&Malformed::not_json(text.as_bytes(), &error)))?;
-        let id = members.get("id").map(|id| id.get().to_owned());
+        // An answer is one line. Line ends are only between an id's words: in a string they are escaped.
+        let id = members.get("id").map(|id| id.get().replace(['\r', '\n'], " "));
         Ok(Self { id, command: command(&members) })
     }
 }
@@ -212,6 +213,15 @@ mod tests {
         assert_eq!(request.id.as_deref(), Some(r#"{"n":  [1, null]}"#));
         assert_eq!((command.name(), command.oob), ("x", false));
         assert!(Request::parse(r#"{"exec-oob": "x"}"#).unwrap().command.unwrap().oob);
+    }
+
+    #[test]
+    fn an_id_of_several_lines_is_answered_in_one() {
+        let request = Request::parse("{\"execute\": \"x\", \"id\": {\r\n\"n\": \"a\\n\"\n}}").unwrap();
+
+        let answer = done_text(request.id.as_deref());
+
+        assert_eq!(answer, "{\"return\": {}, \"id\": {  \"n\": \"a\\n\" }}\r\n");
     }
 
     #[test]

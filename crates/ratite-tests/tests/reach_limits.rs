@@ -62,6 +62,7 @@ fn every_wait_for_a_machine_that_never_answers_ends_at_its_limit() {
             let check = |start: tokio::time::Instant, limit: Duration, error: ReachError| {
                 let took = start.elapsed();
                 assert!(matches!(error, ReachError::TimedOut(_)), "{error:?}");
+                assert_says(&error, &["no word from the machine `mute` on "]);
                 assert!(took >= limit && took < limit + Duration::from_millis(5), "{took:?}: {error}");
                 assert_says(&error, &[&format!("within {limit:?}"), "the machine `mute`"]);
             };

@@ -80,6 +80,10 @@ impl Pattern {
     /// What a guest sends back when `text` is typed to it. An editor of a line may break it where the line is full, and colour it.
     pub(crate) fn echo_of(text: &str) -> Result<Self, BadPattern> {
         let name = format!("the echo of `{text}`");
+        if text.chars().nth(LONGEST_ECHO).is_some() {
+            let reason = format!("it has more than {LONGEST_ECHO} characters");
+            return Err(BadPattern { pattern: name, reason });
+        }
         let characters: Vec<_> =
             text.chars().map(|character| escaped(character.encode_utf8(&mut [0; 4]))).collect();
         Self::compile(name.clone(), &characters.join(BETWEEN_ECHOES))
@@ -139,6 +143,9 @@ fn syntax() -> syntax::Config {
 
 /// What may be between two characters of an echo: control sequences (ECMA-48), and the blank and line ends of a line that is full.
 const BETWEEN_ECHOES: &str = r"(?:\x1b\[[0-?]*[ -/]*[@-~]|(?: ?\r\n?)|\n)*";
+
+/// The most characters whose echo is waited for: a pattern of more takes seconds to compile. A terminal's line has 4096.
+const LONGEST_ECHO: usize = 8192;
 
 /// Some milliseconds of an automaton's worst case.
 const SLOW: usize = 16 << 20;
@@ -277,6 +284,15 @@ mod tests {
         assert_eq!(find(&echo, &[b"# ls \r", b"\n/x"]), Some(9));
         assert_eq!(find(&echo, &[b"# l\x1b[1ms\x1b[0m /x"]), Some(15));
         assert_eq!(find(&echo, &[b"# ls/x"]), None);
+    }
+
+    #[test]
+    fn an_echo_that_is_too_long_is_refused_before_it_costs_anything() {
+        assert!(Pattern::echo_of(&"e".repeat(4096)).is_ok());
+
+        let error = Pattern::echo_of(&"é".repeat(10_000_000)).unwrap_err();
+
+        assert_eq!(error.reason, "it has more than 8192 characters");
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl Remote {
         if check_reachable(OsStr::new(name)).is_err() {
             return Err(ReachError::NotThere { name: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), folder: reach_folder::all_folders()?.join(name) })
+        Ok(Self { name: name.to_owned(), folder: reach_folder::trusted()?.join(name) })
     }
 
     /// The machine's name.
@@ -230,8 +230,8 @@ impl Remote {
 
     async fn connect(&self) -> Result<UnixStream, ReachError> {
         UnixStream::connect(self.folder.join(CONTROL)).await.map_err(|source| match source.kind() {
-            // Refused: its owner was killed, and nobody has swept yet.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            // Refused: its owner was killed, and nobody has swept yet. Invalid: longer than any path of a socket.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput => {
                 ReachError::NotThere { name: self.name.clone() }
             }
             _ => ReachError::Broken { name: self.name.clone(), source },
@@ -257,7 +257,7 @@ impl Remote {
             }
             self.read(&line)
         };
-        within(limit, format!("{what} from the machine `{}`", self.name), answered).await?
+        within(limit, format!("word from the machine `{}` on {what}", self.name), answered).await?
     }
 
     /// Asks for a console's stream.
@@ -288,7 +288,7 @@ impl Remote {
             }
             Ok((self.read(&line)?, stream))
         };
-        within(limit, format!("{what} from the machine `{}`", self.name), begun).await?
+        within(limit, format!("word from the machine `{}` on {what}", self.name), begun).await?
     }
 
     async fn send(&self, ask: &Ask) -> Result<UnixStream, ReachError> {

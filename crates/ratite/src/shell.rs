@@ -204,7 +204,7 @@ impl Shell {
         let mut questions = 0;
         loop {
             while let Some(mark) = seen.next(&self.marks, self.number) {
-                let end = asked.unwrap_or(mark.start);
+                let end = asked.map_or(mark.start, |place| seen.at_place(place));
                 match mark.kind {
                     Kind::End(status) => return Ok(self.ended(seen, &mark, mark.start, status)),
                     Kind::Idle { status, same: true } => return Ok(self.ended(seen, &mark, end, status)),
@@ -227,7 +227,7 @@ impl Shell {
             // A mistake in the command may have ended the whole line, and a new shell may have come.
             if (prompted || self.prompts.is_shell(&line)) && questions < QUESTIONS {
                 questions += 1;
-                asked.get_or_insert(seen.last_line_start());
+                asked.get_or_insert(seen.place_of(seen.last_line_start()));
                 self.console.write(self.marks.type_question(self.number)).await?;
             }
         }

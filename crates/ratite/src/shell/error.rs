@@ -14,8 +14,8 @@ pub struct ShellOutput {
     pub bytes: Vec<u8>,
     /// Its exit status, as in `$?`: 127 if there is no such command, 128 and more if a signal ended it.
     pub status: i32,
-    /// How many bytes of the console were dropped meanwhile, since the program did not come to read them: the output is not
-    /// complete then.
+    /// How many bytes of the console were dropped meanwhile, since the program did not come to read them, or since there were
+    /// more than 64 MiB: the output is not complete then.
     pub dropped: u64,
 }
 

@@ -15,7 +15,15 @@ pub(super) struct Seen {
     begin: Option<usize>,
     /// How many bytes were lost.
     pub(super) dropped: u64,
+    /// How many of them were here, and went to make room.
+    gone: usize,
 }
+
+/// How much of an output is kept, its end: a guest may print without end.
+pub(super) const MOST: usize = 64 << 20;
+
+/// How much more there may be, so that room is not made for each piece.
+const SLACK: usize = 16 << 20;
 
 /// Longer than any prompt.
 const LINE: usize = 4096;
@@ -23,6 +31,29 @@ const LINE: usize = 4096;
 impl Seen {
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > MOST + SLACK {
+            self.forget();
+        }
+    }
+
+    /// Makes room. What may become a mark stays.
+    fn forget(&mut self) {
+        let count = (self.bytes.len() - MOST).min(self.searched);
+        self.bytes.drain(..count);
+        self.searched -= count;
+        self.begin = self.begin.map(|begin| begin.saturating_sub(count));
+        self.gone += count;
+        self.dropped += count as u64;
+    }
+
+    /// The same place, as long as it is known by where it is in all that has come.
+    pub(super) fn place_of(&self, at: usize) -> usize {
+        self.gone + at
+    }
+
+    /// Where such a place is now.
+    pub(super) fn at_place(&self, place: usize) -> usize {
+        place.saturating_sub(self.gone)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -94,4 +125,33 @@ impl Seen {
 pub(super) fn says(text: &str, pattern: &Pattern) -> bool {
     // What is too much for the automaton is not there.
     matches!(pattern.search().feed(text.as_bytes()), Ok(Some(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_output_without_end_the_end_is_kept() {
+        let marks = Marks::new();
+        let mut seen = Seen::default();
+        let mark = |letter: &str| {
+            marks.type_probe(1).split('\'').nth(3).unwrap().replace(":p>", &format!(":{letter}>"))
+        };
+        let piece = b"x".repeat(8 << 20);
+
+        seen.add(format!("<{}\r\nfirst", mark("b")).as_bytes());
+        assert!(seen.next(&marks, 1).is_some_and(|mark| mark.kind == Kind::Begin));
+        for _ in 0..20 {
+            seen.add(&piece);
+            assert_eq!(seen.next(&marks, 1), None);
+        }
+        seen.add(format!("<{}", mark("e:0")).as_bytes());
+        let mark = seen.next(&marks, 1).unwrap();
+
+        assert_eq!(mark.kind, Kind::End(0));
+        let kept = seen.output(mark.start).len();
+        assert!((MOST..=MOST + SLACK).contains(&kept), "{kept}");
+        assert!(seen.dropped > 0 && seen.output(mark.start).iter().all(|byte| *byte == b'x'));
+    }
 }
