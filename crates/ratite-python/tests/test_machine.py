@@ -484,6 +484,7 @@ def test_the_end_of_qemu_ends_every_wait_with_its_cause(fake):
             assert raised.value.exit.code == 4 and b"bye" in raised.value.log
             with pytest.raises(ratite.MachineExited):
                 machine.event_wait("X", timeout=AT_ONCE)
-            with pytest.raises(ratite.ConsoleEnded):
+            with pytest.raises(ratite.ConsoleEnded) as ended:
                 machine.console.expect("x", timeout=AT_ONCE)
+            assert ended.value.exit.code == 4
             assert "status 4" in repr(machine)
