@@ -122,3 +122,23 @@ fn two_consoles_cannot_be_one_port() {
         assert!(matches!(error.kind(), LaunchErrorKind::Config(_)));
     });
 }
+
+#[test]
+fn a_hundred_consoles_at_once_are_each_heard_and_none_is_left() {
+    play(async |stage| {
+        let mut config = stage.fake(&["console-banner=hello", "quit-console=100000"]);
+        for number in 0..100 {
+            config = config.console(ConsoleConfig::serial().name(format!("c{number}")).history(10));
+        }
+        let machine = config.launch().await.expect("it launches");
+
+        for (_, console) in machine.consoles() {
+            console.expect("hello", PATIENCE).await.unwrap();
+        }
+        assert!(machine.shutdown(PATIENCE).await.unwrap().success());
+
+        // The fake says its last words on the first one.
+        assert_eq!(machine.console().unwrap().bytes_seen(), 5 + 100_000);
+        assert_eq!(machine.consoles().filter(|(_, console)| console.has_ended()).count(), 100);
+    });
+}

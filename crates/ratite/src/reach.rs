@@ -64,7 +64,8 @@ const ENDING: Duration = Duration::from_secs(70);
 /// How long a write to a console may take.
 const TYPING: Duration = Duration::from_secs(30);
 
-/// The machines of this user that are reachable, by their names. Those that do not answer within 5 s are left out.
+/// The machines of this user that are reachable, by their names. Those that do not answer within 5 s are left out; [`names`] has
+/// them, too.
 ///
 /// What programs that were killed have left of theirs is swept.
 ///
@@ -84,6 +85,16 @@ pub async fn list() -> Result<Vec<Facts>, ReachError> {
         }
     }
     Ok(machines)
+}
+
+/// The names that the machines of this user have taken, whether or not they answer.
+///
+/// Waits for nobody. What programs that were killed have left of theirs is swept.
+///
+/// # Errors
+/// As [`list`].
+pub fn names() -> Result<Vec<String>, ReachError> {
+    reach_folder::names()
 }
 
 /// Finds the machine of this name. Bounded by 5 s.

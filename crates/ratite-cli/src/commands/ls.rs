@@ -19,9 +19,18 @@ const HEAD: [&str; 6] = ["NAME", "PID", "QEMU", "UPTIME", "STATE", "CONSOLE"];
 
 /// Lists the machines of this user.
 pub(crate) async fn ls(ls: &Ls) -> Result<(), Failure> {
+    let before = reach::names().map_err(failure)?;
     let machines = reach::list().await.map_err(failure)?;
-    if machines.is_empty() {
+    let silent = silent(&before, &machines, &reach::names().map_err(failure)?);
+    for name in &silent {
+        report::remark(&format!(
+            "`{name}` is there and does not answer: its program is stopped, or very busy"
+        ));
+    }
+    if machines.is_empty() && silent.is_empty() {
         report::remark("no machine is reachable; `ratite run --name NAME` starts one that is");
+    }
+    if machines.is_empty() {
         return Ok(());
     }
     let text = match ls.json {
@@ -30,6 +39,12 @@ pub(crate) async fn ls(ls: &Ls) -> Result<(), Failure> {
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::output)
+}
+
+/// Those that were there all the while and have told nothing.
+fn silent(before: &[String], told: &[Facts], after: &[String]) -> Vec<String> {
+    let is_silent = |name: &&String| after.contains(name) && told.iter().all(|facts| facts.name != **name);
+    before.iter().filter(is_silent).cloned().collect()
 }
 
 fn json(facts: &Facts) -> String {

@@ -8,12 +8,14 @@ use std::process::Command;
 use std::process::Stdio;
 
 use ratite::guest;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::harness::Outcome;
 use crate::harness::Ratite;
 use crate::harness::fake;
 use crate::harness::real;
+use crate::harness::send;
 use crate::harness::wait_for_fact;
 
 /// A runtime folder of its own, and what is started in it.
@@ -317,4 +319,20 @@ fn the_end_of_a_stranger_is_told_with_its_reason() {
 fn in_use(path: &str) -> usize {
     let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
     sockets.lines().filter(|line| line.contains(" 03 ") && line.ends_with(path)).count()
+}
+
+#[test]
+fn a_machine_whose_program_is_stopped_is_told_of() {
+    let place = Place::new();
+    let machine = place.run_guest("web");
+    send(machine.pid(), Signal::STOP);
+
+    let listed = place.ratite(&["ls"]);
+    send(machine.pid(), Signal::CONT);
+
+    listed.assert_code(0);
+    listed.assert_says(&["`web` is there and does not answer"]);
+    assert!(listed.stdout.is_empty());
+    place.ratite(&["stop", "web"]).assert_code(0);
+    machine.finish().assert_code(0);
 }
