@@ -136,7 +136,7 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/consoles.md")]
     struct Consoles;
 
-    #[doc = include_str!("../../../docs/guide/shells.md")]
+    #[doc = include_str!("../../../docs/guide/guest-shells.md")]
     struct Shells;
 
     #[doc = include_str!("../../../docs/guide/screens.md")]
