@@ -114,7 +114,7 @@ const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; an
 fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
     let hint = match error.downcast_ref()? {
         AgentError::NoAgent { heard: None, .. } => {
-            "an agent that serves another client answers nobody else; `ratite agent --help` tells what an agent needs"
+            "an agent at an address serves one client and answers nobody else; `ratite agent --help` tells what an agent needs"
         }
         AgentError::NoAgent { .. } => "`ratite agent --help` tells which channel an agent needs",
         AgentError::Monitor { .. } => {

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use ratite::Console;
 use ratite::Machine;
+use ratite::plain_text;
 use rustix::termios::tcgetwinsize;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -148,11 +149,9 @@ fn last_line(console: &Console) -> String {
 }
 
 fn last_line_of(bytes: &[u8]) -> String {
-    let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
-    let plain =
-        lines.map(|line| String::from_utf8_lossy(&strip_ansi_escapes::strip(line)).trim_end().to_owned());
-    let last = plain.rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    last.chars().map(narrow).collect()
+    let text = plain_text(bytes);
+    let last = text.lines().rev().map(str::trim_end).find(|line| !line.is_empty());
+    last.unwrap_or_default().chars().map(narrow).collect()
 }
 
 fn narrow(character: char) -> char {

@@ -74,10 +74,7 @@ impl Target {
                 })?;
                 Ok(agent.with_limit(limit))
             }
-            Self::Name(name) => Err(Failure::Usage {
-                problem: format!("the agent of a machine cannot be reached by its name yet: `{name}`"),
-                hint: "an address holds a `/` or a `:`, such as ./agent.sock or localhost:4444".into(),
-            }),
+            Self::Name(name) => remote(name).await?.agent(limit).await.map_err(failure),
         }
     }
 }

@@ -57,6 +57,10 @@ pub(crate) type Wanted = (String, bool);
 pub(crate) fn pattern(py: Python<'_>, text: String, regex: bool) -> PyResult<Pattern> {
     match regex {
         true => Pattern::regex(text).map_err(|error| raise(py, "PatternError", error.to_string(), [])),
+        false if text.len() > Pattern::LONGEST_LITERAL => {
+            let message = format!("a text to look for has at most {} bytes", Pattern::LONGEST_LITERAL);
+            Err(raise(py, "PatternError", message, []))
+        }
         false => Ok(Pattern::literal(text)),
     }
 }
@@ -128,11 +132,15 @@ impl Console {
     ) -> PyResult<Pending> {
         let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
         let patterns = Patterns::any(patterns(py, wanted)?).failing_on(patterns(py, failures)?);
-        let found = async move { console.find(patterns, limit).await };
-        Ok(Pending::new(found, |py, found| {
-            let found = Found { found: Owned::new(Mutex::new(Some(found))) };
-            Ok(Py::new(py, found)?.into_any())
-        }))
+        Ok(Found::waited_for(async move { console.find(patterns, limit).await }))
+    }
+
+    /// Waits until the guest has echoed `text`, and takes nothing yet: see `Found.take`.
+    fn find_echo(&self, py: Python<'_>, text: &str, seconds: f64) -> PyResult<Pending> {
+        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
+        let echo =
+            Pattern::echo_of(text).map_err(|error| raise(py, "PatternError", error.to_string(), []))?;
+        Ok(Found::waited_for(async move { console.find(echo, limit).await }))
     }
 
     /// The console as it looks on a terminal of so many columns and rows.
@@ -144,13 +152,6 @@ impl Console {
     fn write(&self, py: Python<'_>, data: Vec<u8>) -> PyResult<Pending> {
         let console = self.inner.get(py)?.clone();
         Ok(Pending::new(async move { console.write(data).await }, |py, ()| Ok(py.None())))
-    }
-
-    /// Types `text`, and waits until the guest has echoed it, which is taken.
-    fn send_echoed(&self, py: Python<'_>, text: String, seconds: f64) -> PyResult<Pending> {
-        let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
-        let echo = async move { console.send_echoed(text, limit).await };
-        Ok(Pending::new(echo, |py, found| Ok(Py::new(py, Match::from(found))?.into_any())))
     }
 
     /// At most the last `size` bytes, read or not.
@@ -229,6 +230,17 @@ async fn relay(console: ratite::Console, socket: tokio::net::UnixStream) {
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Found {
     found: Owned<Mutex<Option<ratite::Found>>>,
+}
+
+impl Found {
+    fn waited_for(
+        found: impl Future<Output = Result<ratite::Found, ConsoleError>> + Send + 'static,
+    ) -> Pending {
+        Pending::new(found, |py, found| {
+            let found = Self { found: Owned::new(Mutex::new(Some(found))) };
+            Ok(Py::new(py, found)?.into_any())
+        })
+    }
 }
 
 #[pymethods]

@@ -353,7 +353,9 @@ impl Raise for ConsoleError {
                 let fields = [field(py, "what", what), field(py, "limit", seconds(limit)), last(py, tail)];
                 raise(py, "TimedOut", message, fields)
             }
-            Self::Ended { ref tail, .. } => raise(py, "ConsoleEnded", message, [last(py, tail)]),
+            Self::Ended { exit, ref tail, .. } => {
+                raise(py, "ConsoleEnded", message, [process_exit(py, exit), last(py, tail)])
+            }
             Self::Failure { ref pattern, found, ref tail, .. } => {
                 let found = field(py, "match", console::Match::from(*found));
                 raise(py, "ConsoleFailure", message, [field(py, "pattern", pattern), found, last(py, tail)])

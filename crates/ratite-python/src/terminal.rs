@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use ratite::qmp::TimedOut;
+use ratite::qmp::within;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::console::Wanted;
-use crate::console::patterns;
+use crate::console::pattern;
+use crate::errors::raise_io;
 use crate::pending::Pending;
 use crate::values::Owned;
 use crate::values::limit;
@@ -95,26 +100,36 @@ impl TerminalView {
     }
 
     fn now<T>(&self, py: Python<'_>, look: impl FnOnce(&mut ratite::TerminalView) -> T) -> PyResult<T> {
-        match self.inner.get(py)?.try_lock() {
-            Ok(mut view) => Ok(look(&mut view)),
-            Err(_) => Err(in_use()),
+        let view = self.inner.get(py)?;
+        if let Ok(mut view) = view.try_lock() {
+            return Ok(look(&mut view));
         }
+        if Handle::try_current().is_ok() {
+            return Err(in_use());
+        }
+        let runtime = ratite::background().map_err(|error| raise_io(py, error))?;
+        let locked = py.detach(|| runtime.block_on(within(LETTING_GO, "end of a wait", view.lock())));
+        locked.map(|mut view| look(&mut view)).map_err(|_| in_use())
     }
 }
+
+/// How long a wait that was given up may take to be gone.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 #[pymethods]
 impl TerminalView {
     /// Waits until a text or a regular expression stands on the screen.
     fn wait_for(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
-        let limit = limit(seconds)?;
-        let wanted = patterns(py, vec![wanted])?;
-        let view = self.inner.get(py)?.clone().try_lock_owned();
-        let mut view = view.map_err(|_| in_use())?;
+        let (view, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
+        let wanted = pattern(py, wanted.0, wanted.1)?;
         let shown = async move {
-            for pattern in wanted {
-                view.wait_for(pattern, limit).await?;
-            }
-            Ok::<_, ratite::ConsoleError>(view.now().text())
+            let turn = within(limit, "end of the screen's other wait", view.lock()).await;
+            let mut view = turn.map_err(|TimedOut { what, limit }| ratite::ConsoleError::TimedOut {
+                what,
+                limit,
+                tail: ratite::Tail::default(),
+            })?;
+            view.wait_for(wanted, limit).await.map(ratite::Terminal::text)
         };
         Ok(Pending::new(shown, |py, text| Ok(text.into_pyobject(py)?.into_any().unbind())))
     }

@@ -65,7 +65,7 @@ def test_a_conversation_with_a_real_guest(guest):
 
 
 def test_both_faces_have_the_same_names_with_the_same_parameters():
-    for name in ("Machine", "Console", "Input", "Listener", "Qtest", "Screen"):
+    for name in ("Agent", "Machine", "Console", "Input", "Listener", "Qtest", "Screen", "Shell", "TerminalView"):
         blocking, awaited = getattr(ratite, name), getattr(ratite.aio, name)
         names = {member for member in dir(blocking) if not member.startswith("_")}
         assert names == {member for member in dir(awaited) if not member.startswith("_")}
@@ -135,7 +135,8 @@ def test_cancelling_a_wait_for_the_console_loses_no_byte(play):
     async def scene(machine):
         console, got = machine.console, b""
         for number in range(100):
-            waiting = await begun(console.read() if number % 2 else console.expect(f"<{number}>"))
+            waits = (console.read, lambda: console.expect(f"<{number}>"), lambda: console.send_echoed(f"<{number}>"))
+            waiting = await begun(waits[number % 3]())
             await machine.cmd("fake-console", text=f"<{number}>")
             waiting.cancel()
             try:

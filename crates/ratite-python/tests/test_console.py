@@ -81,9 +81,9 @@ def test_a_read_takes_what_is_there_and_no_more_than_asked_for(machine):
 
 def test_a_size_is_a_number_from_zero_on(machine):
     for take in (machine.console.read, machine.console.take, machine.console.tail):
-        with pytest.raises(ValueError, match="size takes a number of bytes, not -1"):
+        with pytest.raises(ValueError, match="size takes a whole number from 0 on, not -1"):
             take(-1)
-        with pytest.raises(TypeError, match="size takes a number of bytes, not 'all'"):
+        with pytest.raises(TypeError, match="size takes a whole number from 0 on, not 'all'"):
             take("all")
 
 

@@ -225,7 +225,7 @@ def test_a_word_that_is_no_keyword_is_named(fake):
         (lambda: ratite.Machine("q", transcript="log"), "transcript takes something to call, not 'log'"),
         (lambda: ratite.Machine("q", monitor=None).launch(), "monitor takes a text or a path, not None"),
         (lambda: ratite.Machine("q", base_folder=5).launch(), "base_folder takes a text or a path, not 5"),
-        (lambda: ratite.ConsoleOptions(history="1M"), "history takes a number of bytes, not '1M'"),
+        (lambda: ratite.ConsoleOptions(history="1M"), "history takes a whole number from 0 on, not '1M'"),
     ],
 )
 def test_a_mistake_is_told_with_the_name_of_the_parameter(mistake, told):
@@ -484,6 +484,7 @@ def test_the_end_of_qemu_ends_every_wait_with_its_cause(fake):
             assert raised.value.exit.code == 4 and b"bye" in raised.value.log
             with pytest.raises(ratite.MachineExited):
                 machine.event_wait("X", timeout=AT_ONCE)
-            with pytest.raises(ratite.ConsoleEnded):
+            with pytest.raises(ratite.ConsoleEnded) as ended:
                 machine.console.expect("x", timeout=AT_ONCE)
+            assert ended.value.exit.code == 4
             assert "status 4" in repr(machine)

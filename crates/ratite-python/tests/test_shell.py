@@ -119,6 +119,10 @@ def test_the_same_with_asyncio(console):
         view = face.terminal(40, 10)
         assert "again" in await view.wait_for(re.compile("^again$", re.MULTILINE))
         assert view.size == (40, 10) and view.dropped == 0
+        for _ in range(20):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(view.wait_for("never"), 0.01)
+            assert "again" in view.text
         with pytest.raises(ratite.TimedOut):
             await ratite.aio.Shell.login(face, "root", timeout=0.3)
 

@@ -9,8 +9,11 @@ mod exec;
 mod files;
 mod line;
 mod system;
+mod visitor;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,6 +24,8 @@ use tokio::sync::Mutex;
 
 use crate::address::Address;
 use crate::agent::line::Line;
+use crate::agent::line::SYNC;
+use crate::agent::visitor::Visitor;
 use crate::command::Command;
 use crate::deadline::TimedOut;
 use crate::deadline::within;
@@ -65,6 +70,8 @@ pub use system::Trimmed;
 pub struct Agent {
     /// Held for one command; its queue is the order of the commands.
     line: Arc<Mutex<Line>>,
+    /// Whether the agent has answered since it was last asked whether it is there.
+    answers: Arc<AtomicBool>,
     limit: Duration,
 }
 
@@ -73,6 +80,9 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a command that has no reply when it succeeds is listened to, for its failure.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long somebody who waits for the agent on behalf of a visitor keeps the turn, so that others come to theirs.
+const SLICE: Duration = Duration::from_secs(5);
 
 /// The commands that have no reply when they succeed (`success-response` in the agent's schema).
 const WITHOUT_REPLY: [&str; 4] =
@@ -95,13 +105,15 @@ impl Agent {
     /// An agent at the other end of a socket that is already connected.
     #[must_use]
     pub fn over(socket: impl Into<Socket>) -> Self {
-        Self { line: Arc::new(Mutex::new(Line::new(socket.into()))), limit: DEFAULT_LIMIT }
+        let line = Line::new(socket.into());
+        let answers = line.answers();
+        Self { line: Arc::new(Mutex::new(line)), answers, limit: DEFAULT_LIMIT }
     }
 
     /// The same agent, through a handle whose commands have another limit than 30 s. [`Duration::MAX`] waits for ever.
     #[must_use]
     pub fn with_limit(&self, limit: Duration) -> Self {
-        Self { line: self.line.clone(), limit }
+        Self { line: self.line.clone(), answers: self.answers.clone(), limit }
     }
 
     /// What each command of this handle may take, with the wait for its turn and for the agent.
@@ -133,46 +145,96 @@ impl Agent {
     ) -> Result<T, AgentError> {
         let command = command(name, arguments)?;
         if WITHOUT_REPLY.contains(&name) {
-            self.tell(command).await?;
+            if let Some(reply) = self.tell(&command).await? {
+                read::<Value>(name, &reply)?;
+            }
             return from_text("null", 1)
                 .map_err(|source| AgentError::Malformed { command: name.to_owned(), source });
         }
         self.ask(command, self.limit).await
     }
 
+    /// Speaks the agent's protocol with somebody else on its behalf, until he goes or the agent's channel ends. `begun` is
+    /// what was read of `socket` already.
+    ///
+    /// To him it is an agent of his own. His commands take turns with those of every handle and of every other visitor,
+    /// and what he leaves half done holds nobody up. 0xFF gives up what he has asked for. A synchronisation is answered
+    /// as soon as the agent is known to be there, also while it is busy with somebody else's command. A command of his may take
+    /// 10 minutes, and of what he sends at most eight wait; one that has ended his own direction gets his last replies within
+    /// the limit of this handle.
+    pub async fn attend(&self, socket: impl Into<Socket>, begun: &[u8]) {
+        let end = Visitor::new(socket.into(), self.clone(), begun).serve().await;
+        tracing::debug!("a visitor of a guest agent is gone: {end}");
+    }
+
     /// A command's value.
     async fn ask<T: DeserializeOwned>(&self, command: Command, limit: Duration) -> Result<T, AgentError> {
+        let reply = self.reply(&command, limit).await?;
+        read(&command.name, &reply)
+    }
+
+    /// A command's reply, whatever it says.
+    async fn reply(&self, command: &Command, limit: Duration) -> Result<Reply, AgentError> {
         let name = &command.name;
         let clock = Clock::start(limit);
         let mut line = self.turn(name, clock).await?;
-        let reply = within(clock.left(), "", line.ask(&command)).await;
+        let reply = within(clock.left(), "", line.ask(command)).await;
         drop(line);
         let reply = reply.map_err(|_| clock.timed_out(format!("reply to `{name}`")))?;
-        read(name, &reply.map_err(|why| AgentError::disconnected(name, why))?)
+        reply.map_err(|why| AgentError::disconnected(name, why))
     }
 
-    /// Sends a command that has no reply when it succeeds.
-    async fn tell(&self, command: Command) -> Result<(), AgentError> {
+    /// Sends a command that has no reply when it succeeds. An agent that answers nevertheless is taken at its word.
+    async fn tell(&self, command: &Command) -> Result<Option<Reply>, AgentError> {
         let name = &command.name;
         let clock = Clock::start(self.limit);
         let mut line = self.turn(name, clock).await?;
-        let told = match within(clock.left().min(SILENCE), "", line.tell(&command)).await {
+        let told = match within(clock.left().min(SILENCE), "", line.tell(command)).await {
             Ok(told) => told,
             // The agent has just answered, so silence means that the guest is on its way.
-            Err(_) if line.is_written() => return Ok(()),
+            Err(_) if line.is_written() => return Ok(None),
             Err(_) => return Err(clock.timed_out(format!("room for `{name}`"))),
         };
-        match told.map_err(|why| AgentError::disconnected(name, why))? {
-            // An agent that answers nevertheless is taken at its word.
-            Some(reply) => read::<Value>(name, &reply).map(drop),
-            None => Ok(()),
+        told.map_err(|why| AgentError::disconnected(name, why))
+    }
+
+    /// A command's reply as it came; `None` from a command that has none.
+    async fn forward(&self, command: &Command) -> Result<Option<Reply>, AgentError> {
+        match WITHOUT_REPLY.contains(&command.name()) {
+            true => self.tell(command).await,
+            false => self.reply(command, self.limit).await.map(Some),
+        }
+    }
+
+    /// Waits until the agent is known to be there: it has answered the last command, or is busy with one.
+    async fn found(&self) -> Result<(), AgentError> {
+        let clock = Clock::start(self.limit);
+        loop {
+            match self.line.try_lock() {
+                Ok(line) if line.is_in_order() => return Ok(()),
+                Err(_) if self.answers.load(Ordering::Acquire) => return Ok(()),
+                _ => {}
+            }
+            let slice = Clock::start(clock.left().min(SLICE));
+            match self.turn(SYNC, slice).await {
+                Ok(_line) => return Ok(()),
+                Err(AgentError::NoAgent { heard, .. }) if clock.left().is_zero() => {
+                    return Err(AgentError::NoAgent { command: SYNC.into(), limit: self.limit, heard });
+                }
+                Err(error) if error.is_timed_out() && !clock.left().is_zero() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
     /// Waits for the turn of a command, and brings the line in order for it.
     async fn turn(&self, name: &str, clock: Clock) -> Result<tokio::sync::MutexGuard<'_, Line>, AgentError> {
         let turn = within(clock.left(), "", self.line.lock()).await;
-        let mut line = turn.map_err(|_| clock.timed_out(format!("turn for `{name}`")))?;
+        let mut line = turn.map_err(|_| match self.answers.load(Ordering::Acquire) {
+            true => clock.timed_out(format!("turn for `{name}`")),
+            // Whoever has the turn waits for the agent, too.
+            false => AgentError::NoAgent { command: name.to_owned(), limit: clock.limit, heard: None },
+        })?;
         match within(clock.left(), "", line.synchronise()).await {
             Ok(Ok(())) => Ok(line),
             Ok(Err(_)) if line.greeted() => Err(AgentError::Monitor { command: name.to_owned() }),

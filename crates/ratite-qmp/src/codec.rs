@@ -175,7 +175,11 @@ impl Decoder {
     /// Goes on behind the line in which no message begins; what of that line is yet to come will be refused, too.
     pub(crate) fn skip_line(&mut self) {
         let rest = &self.buffer[self.scanned..self.end];
-        self.scanned += memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let end = match self.delimited {
+            true => memchr3(b'\r', b'\n', SENTINEL, rest),
+            false => memchr2(b'\r', b'\n', rest),
+        };
+        self.scanned += end.unwrap_or(rest.len());
         self.start = self.scanned;
     }
 

@@ -53,6 +53,7 @@ mod pending;
 mod registry;
 mod relay;
 mod reply;
+mod request;
 mod schema;
 mod server;
 mod socket;

@@ -9,11 +9,11 @@
 //! what the commands mean, but for `qmp_capabilities`, which each peer negotiates for itself.
 
 mod peer;
-mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde_json::Value;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -25,6 +25,8 @@ use crate::deadline::within;
 use crate::error::Error;
 use crate::relay::peer::Peer;
 use crate::relay::peer::Session;
+use crate::request::Refusal;
+use crate::request::refusal_text;
 use crate::server::PeerCredentials;
 use crate::server::Server;
 use crate::socket::Socket;
@@ -46,6 +48,9 @@ pub struct Relay {
 /// How many peers are served at once.
 const MOST_PEERS: usize = 64;
 
+/// How long it takes until the next try when the system takes no connection.
+const SHORTAGE: Duration = Duration::from_millis(500);
+
 /// How long a peer that is one too many has to take the reason.
 const REFUSAL: Duration = Duration::from_secs(1);
 
@@ -64,7 +69,8 @@ impl Relay {
     /// on its way to it. See [`Server::accept`] for `welcome`.
     ///
     /// # Errors
-    /// [`Error::Connect`] when the system takes no more connections.
+    /// [`Error::Connect`] when the system takes no more connections. A program that is short of descriptors or memory tries again
+    /// every half a second.
     pub async fn serve(
         &self,
         server: Server,
@@ -84,6 +90,12 @@ impl Relay {
                         peers.spawn(async move { relay.attend(socket).await });
                     }
                     Ok(socket) => drop(tokio::spawn(refuse(socket))),
+                    Err(error) if is_passing(&error) => {
+                        tracing::warn!(%error, "nobody can connect for now");
+                        if within(SHORTAGE, "end of the session", &mut ended).await.is_ok() {
+                            break Ok(());
+                        }
+                    }
                     Err(error) => break Err(error),
                 },
             }
@@ -106,12 +118,17 @@ impl Relay {
     }
 }
 
+/// Whether it may be possible again later: the program or the system has no descriptor or no memory left, or the peer has gone.
+fn is_passing(error: &Error) -> bool {
+    const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::CONNABORTED];
+    let Error::Connect { source, .. } = error else { return false };
+    SHORT.iter().any(|errno| source.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Tells a peer that there are too many.
 async fn refuse(mut socket: Socket) {
-    let text = request::refusal_text(
-        &request::Refusal::generic(format!(
-            "{MOST_PEERS} peers are connected already, and that is the limit"
-        )),
+    let text = refusal_text(
+        &Refusal::generic(format!("{MOST_PEERS} peers are connected already, and that is the limit")),
         None,
     );
     tracing::warn!("turned away a peer: {MOST_PEERS} are connected already");

@@ -168,6 +168,9 @@ impl From<rustix::io::Errno> for Refusal {
     }
 }
 
+/// How many may wait to be accepted; the system has a limit of its own. Beyond that a connection fails at once, with `EAGAIN`.
+const BACKLOG: i32 = 1024;
+
 async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
     // Absolute from here on: the current folder may change before the file is removed.
     let path = std::path::absolute(path)?;
@@ -186,7 +189,7 @@ async fn bind_unix(path: &Path) -> Result<Server, Refusal> {
     let unnamed = SocketFile::at(&aside.path)?;
     // Before `listen`, so that nobody can connect while the mode is still what the umask made of it.
     std::fs::set_permissions(&aside.path, PermissionsExt::from_mode(0o600))?;
-    rustix::net::listen(&socket, 8)?;
+    rustix::net::listen(&socket, BACKLOG)?;
     // A link is made only where nothing is, and by one of all who try.
     std::fs::hard_link(&aside.path, &path).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => refusal("somebody else has just taken it", io::ErrorKind::AddrInUse),

@@ -1,5 +1,6 @@
 //! Several patterns at once, those that mean a failure, and what else ends a wait: each error has the console's last words.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use ratite::ConsoleConfig;
@@ -114,6 +115,33 @@ fn a_guest_that_goes_on_after_its_panic_is_waited_for() {
 }
 
 #[test]
+fn a_guest_that_was_made_to_go_on_after_its_panic_is_waited_for() {
+    play(async |stage| {
+        let machine = launch(stage, &[]).await;
+        let console = machine.console().unwrap();
+        let again = async |name: &str| {
+            let event = json!({ "count": 1, "name": name });
+            machine.cmd("fake-events", event).await.expect("the fake tells of it");
+        };
+
+        panic(&machine, "pause").await;
+        let first = console.expect("login: ", PATIENCE).await;
+        // As after system_reset and cont.
+        again("RESUME").await;
+        let quiet = console.expect("login: ", Duration::from_millis(300)).await;
+        say(&machine, "login: ").await;
+        let found = console.expect("login: ", PATIENCE).await;
+        panic(&machine, "pause").await;
+        let second = console.expect("login: ", PATIENCE).await;
+
+        assert!(matches!(first, Err(ConsoleError::GuestPanicked { .. })), "{first:?}");
+        assert!(matches!(quiet, Err(ConsoleError::TimedOut { .. })), "{quiet:?}");
+        found.unwrap();
+        assert!(matches!(second, Err(ConsoleError::GuestPanicked { .. })), "{second:?}");
+    });
+}
+
+#[test]
 fn the_panic_of_a_real_machine_is_heard() {
     play(async |_| {
         let config = MachineConfig::new("qemu-system-x86_64")
@@ -131,6 +159,9 @@ fn the_panic_of_a_real_machine_is_heard() {
         out.expect("the port is there");
         let error = outcome.unwrap_err();
         assert!(matches!(error, ConsoleError::GuestPanicked { .. }), "{error:?}");
+        machine.cmd("cont", ()).await.expect("it goes on");
+        let gone_on = machine.console().unwrap().expect("login:", Duration::from_millis(300)).await;
+        assert!(matches!(gone_on, Err(ConsoleError::TimedOut { .. })), "{gone_on:?}");
         machine.kill().await.unwrap();
     });
 }

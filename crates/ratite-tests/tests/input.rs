@@ -7,7 +7,9 @@ use ratite::InputError;
 use ratite::Keys;
 use ratite::Layout;
 use ratite::Machine;
+use ratite::qmp::ExecuteError;
 use ratite::qmp::within;
+use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::assert_says;
 use ratite_tests::scenario::play;
@@ -213,5 +215,20 @@ fn a_place_on_the_screen_needs_a_device_that_takes_one() {
         assert!(matches!(nowhere, InputError::OffScreen { .. }));
         without.kill().await.unwrap();
         with.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn a_machine_that_ends_holds_no_key_any_longer() {
+    play(async |stage| {
+        let machine = boot(config(stage)).await;
+        let input = machine.input().unwrap().hold(Duration::from_secs(10));
+        let typing = tokio::spawn(async move { input.type_text("abc", Layout::Us).await });
+        seen(&machine, "k1e").await;
+
+        machine.kill().await.unwrap();
+
+        let typed = within(AT_ONCE, "end of typing", typing).await.unwrap().unwrap();
+        assert!(matches!(typed, Err(InputError::Command(ExecuteError::Disconnected { .. }))), "{typed:?}");
     });
 }

@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
+use std::time::Instant;
 
 use ratite::Console;
 use ratite::ConsoleConfig;
@@ -30,6 +34,24 @@ async fn silent(stage: &Stage) -> Machine {
 fn check(said: Option<String>, limit: Duration) {
     let said = said.expect("nothing was there");
     assert!(said.contains(&format!("within {limit:?}")), "{said}");
+}
+
+#[test]
+fn a_guest_that_never_stops_talking_holds_nobody_beyond_the_limit() {
+    play(async |_| {
+        let (stream, mut guest) = UnixStream::pair().unwrap();
+        let flood = thread::spawn(move || while guest.write_all(&[b'x'; 64 << 10]).is_ok() {});
+        let console = Console::over(stream, &ConsoleConfig::serial(), PATIENCE).unwrap();
+        let limit = Duration::from_secs(2);
+        let start = Instant::now();
+
+        check(Shell::attach(&console, limit).await.err().map(|error| error.to_string()), limit);
+
+        // Hundreds of megabytes have come, and an error tells of a mebibyte.
+        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+        drop(console);
+        flood.join().unwrap();
+    });
 }
 
 #[test]

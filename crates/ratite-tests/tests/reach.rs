@@ -256,7 +256,7 @@ fn the_end_is_told_though_the_program_ends_right_behind_it() {
 
                 let mut told = String::new();
                 waiting.read_to_string(&mut told).unwrap();
-                assert!(told.contains("\"code\":0"), "{told}");
+                assert!(told.contains("\"success\":true"), "{told}");
                 log.read_to_end(&mut Vec::new()).unwrap();
             }
         });

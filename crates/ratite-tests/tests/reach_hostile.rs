@@ -4,11 +4,13 @@
 
 use std::env;
 use std::fs;
+use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use ratite::ConsoleConfig;
 use ratite::blocking::Machine;
 use ratite::blocking::reach;
 use ratite::qmp::Options;
+use ratite::reach::ReachError;
 use ratite_tests::scenario::AT_ONCE;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::Stage;
@@ -28,7 +31,18 @@ use ratite_tests::scenario::apart::machines;
 use ratite_tests::scenario::not_tested;
 use ratite_tests::scenario::play_blocking;
 use ratite_tests::scenario::send_signal;
+use rustix::fs::CWD;
+use rustix::fs::Mode;
+use rustix::fs::mkfifoat;
+use rustix::net;
+use rustix::net::AddressFamily;
+use rustix::net::SocketAddrUnix;
+use rustix::net::SocketType;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use rustix::process::Signal;
+use rustix::process::getrlimit;
+use rustix::process::setrlimit;
 use serde_json::Value;
 
 fn launch(stage: &Stage, words: &[&str]) -> Machine {
@@ -160,6 +174,70 @@ fn a_qemu_that_is_stopped_is_listed_in_an_unknown_state() {
             );
             let ended = reach::attach("web").unwrap().shutdown(Duration::ZERO).unwrap_err();
             assert_eq!(ended.to_string(), "the machine did not end within 0ns and was killed");
+        });
+    });
+}
+
+#[test]
+fn an_owner_without_descriptors_is_reached_again_once_it_has_some() {
+    apart("an_owner_without_descriptors_is_reached_again_once_it_has_some", || {
+        play_blocking(|stage| {
+            let machine = launch(stage, &[]);
+            let [control, qmp] = ["control", "qmp"].map(|name| {
+                let path = SocketAddrUnix::new(machines().join("web").join(name)).unwrap();
+                let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+                (socket, path)
+            });
+            let next = File::open("/dev/null").unwrap();
+            let limit = getrlimit(Resource::Nofile);
+            let current = Some(u64::try_from(next.as_raw_fd()).unwrap());
+            setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();
+            drop(next);
+
+            for (socket, path) in [&control, &qmp] {
+                net::connect(socket, path).unwrap();
+            }
+            let [mut control, qmp] = [control, qmp].map(|(socket, _)| UnixStream::from(socket));
+            // It has tried by now, and could not.
+            qmp.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            assert!((&qmp).read(&mut [0]).is_err(), "nobody can be accepted");
+            setrlimit(Resource::Nofile, limit).unwrap();
+
+            for stream in [&control, &qmp] {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            }
+            control.write_all(b"{\"open\":\"facts\"}\n").unwrap();
+            let said = [control, qmp].map(|stream| {
+                let mut line = String::new();
+                BufReader::new(stream).read_line(&mut line).unwrap();
+                line
+            });
+            assert!(said[0].contains("\"name\":\"web\"") && said[1].contains("\"QMP\""), "{said:?}");
+            machine.kill().unwrap();
+        });
+    });
+}
+
+#[test]
+fn what_only_looks_like_a_machine_holds_nobody_up() {
+    apart("what_only_looks_like_a_machine_holds_nobody_up", || {
+        play_blocking(|stage| {
+            let machine = launch(stage, &[]);
+            fs::create_dir(machines().join("pipe")).unwrap();
+            mkfifoat(CWD, machines().join("pipe/lock"), Mode::from_raw_mode(0o600)).unwrap();
+
+            let start = Instant::now();
+            let listed = reach::list().unwrap();
+
+            assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+            assert_eq!(listed.iter().map(|machine| machine.name.as_str()).collect::<Vec<_>>(), ["web"]);
+            let long = reach::attach("x".repeat(200)).unwrap_err();
+            assert!(matches!(long, ReachError::NotThere { .. }), "{long:?}");
+            // Somebody else could have put there what we would trust.
+            fs::set_permissions(machines(), PermissionsExt::from_mode(0o777)).unwrap();
+            let open = reach::attach("web").unwrap_err();
+            assert!(matches!(open, ReachError::Folder { .. }), "{open:?}");
+            machine.kill().unwrap();
         });
     });
 }

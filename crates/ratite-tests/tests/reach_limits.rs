@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use ratite::blocking;
 use ratite::qmp::Address;
+use ratite::qmp::Agent;
 use ratite::qmp::Options;
 use ratite::qmp::Relay;
 use ratite::qmp::Server;
@@ -60,6 +62,7 @@ fn every_wait_for_a_machine_that_never_answers_ends_at_its_limit() {
             let check = |start: tokio::time::Instant, limit: Duration, error: ReachError| {
                 let took = start.elapsed();
                 assert!(matches!(error, ReachError::TimedOut(_)), "{error:?}");
+                assert_says(&error, &["no word from the machine `mute` on "]);
                 assert!(took >= limit && took < limit + Duration::from_millis(5), "{took:?}: {error}");
                 assert_says(&error, &[&format!("within {limit:?}"), "the machine `mute`"]);
             };
@@ -74,6 +77,8 @@ fn every_wait_for_a_machine_that_never_answers_ends_at_its_limit() {
             check(start, seconds(5), mute.console(None, 0).await.unwrap_err());
             let start = clock();
             check(start, seconds(5), mute.log(None, true).await.unwrap_err());
+            let start = clock();
+            check(start, seconds(7), mute.agent(seconds(7)).await.unwrap_err());
             let start = clock();
             check(start, seconds(80), mute.shutdown(seconds(10)).await.unwrap_err());
             let start = clock();
@@ -109,6 +114,7 @@ fn every_blocking_wait_for_a_machine_that_never_answers_ends_at_its_limit() {
                 scope.spawn(|| chain(&remote.console(None, 0).unwrap_err())),
                 scope.spawn(|| chain(&remote.log(None, true).unwrap_err())),
                 scope.spawn(move || chain(&remote.wait(limit).unwrap_err())),
+                scope.spawn(move || chain(&remote.agent(limit).unwrap_err())),
                 scope.spawn(move || chain(&remote.qmp(Options::default().connect_limit(limit)).unwrap_err())),
             ];
             waits.map(|wait| wait.join().unwrap())
@@ -160,5 +166,25 @@ fn a_relay_serves_for_as_long_as_its_session_lasts() {
 
         within(AT_ONCE, "end", attending).await.unwrap().unwrap();
         within(AT_ONCE, "end", serving).await.unwrap().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_visitor_of_an_agent_is_attended_until_he_goes_or_the_channel_ends() {
+    play(async |_stage| {
+        for goes in [true, false] {
+            let (channel, guest) = UnixStream::pair().unwrap();
+            let agent = Agent::over(Socket::try_from(channel).unwrap());
+            let (theirs, visitor) = UnixStream::pair().unwrap();
+            let theirs = Socket::try_from(theirs).unwrap();
+            let attending = tokio::spawn(async move { agent.attend(theirs, b"").await });
+            let waiting = Agent::over(Socket::try_from(visitor).unwrap());
+            waiting.with_limit(Duration::from_millis(50)).ping().await.unwrap_err();
+            assert!(!attending.is_finished());
+
+            let _other = if goes { (drop(waiting), Err(guest)) } else { (drop(guest), Ok(waiting)) };
+
+            within(AT_ONCE, "end", attending).await.unwrap().unwrap();
+        }
     });
 }

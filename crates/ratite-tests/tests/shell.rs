@@ -167,7 +167,10 @@ fn out_of_time_tells_what_came_and_the_next_command_works() {
         let Err(ShellError::TimedOut { output, wait }) = &outcome else { panic!("{outcome:?}") };
         assert_eq!(output, "before\n");
         assert_eq!(wait.what, "end of `echo before; sleep 1000; echo after`");
-        assert!(outcome.unwrap_err().to_string().ends_with("within 1s; last line: before"));
+        let error = outcome.unwrap_err();
+        assert!(error.to_string().ends_with("within 1s; last line: before"));
+        assert_eq!(error.output(), Some("before\n"));
+        assert!(format!("{error:?}").ends_with("last line: before\n    | before"), "{error:?}");
 
         check(shell, "echo again", 0, "again\n").await;
     });

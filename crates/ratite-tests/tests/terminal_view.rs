@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+use std::time::Instant;
 
 use ratite::Console;
 use ratite::ConsoleConfig;
@@ -43,6 +44,27 @@ fn a_menu_is_waited_for_as_it_is_drawn() {
         // Everybody else has it as it came.
         console.expect("Rescue", PATIENCE).await.unwrap();
         drop(writer.await.unwrap());
+    });
+}
+
+#[test]
+fn a_limit_counts_while_there_is_much_to_draw() {
+    play(async |_| {
+        let (console, mut guest) = console();
+        let writer = tokio::task::spawn_blocking(move || {
+            guest.write_all(&b"x".repeat(1 << 20)).unwrap();
+            guest
+        });
+        let guest = writer.await.unwrap();
+        let start = Instant::now();
+
+        // All of it would take minutes on a screen of this size.
+        let outcome =
+            console.terminal(1000, 1000).wait_for("y", Duration::from_millis(200)).await.map(|_| ());
+
+        assert!(matches!(outcome, Err(ConsoleError::TimedOut { .. })), "{outcome:?}");
+        assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+        drop(guest);
     });
 }
 
@@ -112,5 +134,29 @@ fn the_twin_sees_the_same() {
         view.resize(30, 4);
         assert_eq!(view.now().lines()[1], "│ Linux  │");
         assert_eq!(view.dropped(), 0);
+    });
+}
+
+#[test]
+fn much_that_is_to_be_drawn_holds_up_neither_the_limit_nor_others() {
+    play(async |_| {
+        let (ours, mut guest) = UnixStream::pair().unwrap();
+        let console = Console::over(ours, &ConsoleConfig::serial().history(8 << 20), PATIENCE).unwrap();
+        let writer = tokio::task::spawn_blocking(move || {
+            guest.write_all(&b"=\x1b[65535b".repeat(8 << 17)).unwrap();
+            guest
+        });
+        while console.bytes_seen() < 8 << 20 {
+            console.reader_from_now().ready(PATIENCE).await.unwrap();
+        }
+        let mut view = console.terminal(80, 25);
+        let began = Instant::now();
+
+        let outcome = view.wait_for("never", Duration::from_millis(100)).await;
+
+        assert!(matches!(outcome, Err(ConsoleError::TimedOut { .. })), "{outcome:?}");
+        // To draw it all takes minutes.
+        assert!(began.elapsed() < PATIENCE);
+        drop(writer.await.unwrap());
     });
 }

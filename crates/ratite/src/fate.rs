@@ -27,31 +27,37 @@ impl Fate {
         Self { life, panics }
     }
 
-    /// Hears of panics after which the guest does not go on. With `-action panic=none` it does, and QEMU says so: `action` is
-    /// `run` then (QEMU's documentation of GUEST_PANICKED).
+    /// Hears of panics after which the guest does not go on, and of the guest going on after all. The last of them stays.
     pub(crate) fn panics() -> (Listener, Subscription) {
-        let after = |action| EventFilter::named("GUEST_PANICKED").data(json!({ "action": action }));
-        Listener::with_capacity(after("pause").or(after("poweroff")), 1)
+        Listener::with_capacity(panic().or(EventFilter::named("RESUME")), 1)
     }
 
     /// Waits until the guest has panicked; for ever, if nobody would tell.
     pub(crate) async fn panicked(&self) -> Value {
-        if let Some(panics) = &self.panics
-            && panics.ready(&EventFilter::any(), Duration::MAX).await.is_ok()
-            && let Some(panic) = self.panic()
-        {
-            return panic;
+        let Some(panics) = &self.panics else { return std::future::pending().await };
+        while panics.ready(&panic(), Duration::MAX).await.is_ok() {
+            if let Some(panic) = self.panic() {
+                return panic;
+            }
         }
         std::future::pending().await
     }
 
-    /// What QEMU says of the guest's panic, if there was one.
+    /// What QEMU says of the guest's panic, if there was one and the guest has not gone on since.
     pub(crate) fn panic(&self) -> Option<Value> {
-        self.panics.as_ref()?.peek().map(|event| event.data())
+        let last = self.panics.as_ref()?.peek()?;
+        panic().matches(&last).then(|| last.data())
     }
 
     /// How the process ended, if it has, or is about to.
     pub(crate) async fn exit(&self) -> Option<ProcessExit> {
         self.life.ends_soon(EXIT_AFTER_END).await.map(|exited| exited.status)
     }
+}
+
+/// A panic after which the guest does not go on. With `-action panic=none` it does, and QEMU says so: `action` is `run` then
+/// (QEMU's documentation of GUEST_PANICKED).
+fn panic() -> EventFilter {
+    let after = |action| EventFilter::named("GUEST_PANICKED").data(json!({ "action": action }));
+    after("pause").or(after("poweroff"))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ratite_qmp::Client;
 use ratite_qmp::Disconnect;
 use ratite_qmp::ExecuteError;
+use ratite_qmp::within;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
@@ -33,6 +34,7 @@ pub struct Input {
 
 /// A button of a mouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Button {
     /// The left one.
     Left,
@@ -184,7 +186,7 @@ impl Input {
         let clicked = tokio::spawn(async move {
             let pressed = input.press_button(button).await;
             match &pressed {
-                Ok(()) => pause(input.hold).await,
+                Ok(()) => input.pause(input.hold).await,
                 // It may have been pressed.
                 Err(InputError::Command(ExecuteError::TimedOut(_))) => {}
                 Err(_) => return pressed,
@@ -247,23 +249,19 @@ impl Input {
         // It answers at once, and then has a pause of the hold time behind each press and each release. Nothing tells when it
         // is done, and what comes too early is queued, of which QEMU drops what is too much.
         let pauses = u32::try_from(2 * keys.codes().len()).unwrap_or(u32::MAX);
-        pause(self.hold * pauses).await;
+        self.pause(self.hold * pauses).await;
         Ok(())
+    }
+
+    /// Lets `time` go by, as a person would; nothing tells when the guest has seen a key. With the connection it is over.
+    async fn pause(&self, time: Duration) {
+        let _time_over = within(time, "end of the session", self.client.closed()).await;
     }
 
     async fn send(&self, events: Value) -> Result<(), InputError> {
         self.client.execute(INPUT_SEND_EVENT, json!({ "events": events })).await?;
         Ok(())
     }
-}
-
-/// Holds a key for as long as a person would; nothing tells when the guest has seen it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the time is what is wanted: QEMU says nothing of its guest's keyboard"
-)]
-async fn pause(time: Duration) {
-    tokio::time::sleep(time).await;
 }
 
 const INPUT_SEND_EVENT: &str = "input-send-event";

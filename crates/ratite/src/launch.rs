@@ -22,6 +22,7 @@ use ratite_qmp::Options;
 use ratite_qmp::PeerCredentials;
 use ratite_qmp::Socket;
 use ratite_qmp::within;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
 use crate::channels::Channels;
@@ -264,7 +265,7 @@ async fn connect_all(config: &MachineConfig, process: &Process, channels: Channe
         let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
         let limit = config.timeouts.command;
         let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
-        let agent = socket(channels.agent)?.map(|socket| Agent::over(socket).with_limit(limit));
+        let agent = connect_agent(config, channels.agent).map_err(Fault::Channel)?;
         let monitor = connect_monitor(config, process, channels.monitor).await?;
         Ok(Lines { monitor, agent, qtest })
     };
@@ -286,6 +287,14 @@ async fn connect_all(config: &MachineConfig, process: &Process, channels: Channe
 
 fn is_closed(error: &ratite_qmp::Error) -> bool {
     matches!(error, ratite_qmp::Error::Disconnected(_) | ratite_qmp::Error::Connect { .. })
+}
+
+fn connect_agent(config: &MachineConfig, stream: Option<UnixStream>) -> io::Result<Option<Agent>> {
+    let Some(stream) = stream else { return Ok(None) };
+    // Others speak with it also while the caller's runtime stands still.
+    let background = if config.reachable { Some(background()?) } else { None };
+    let _entered = background.as_ref().map(Handle::enter);
+    Ok(Some(Agent::over(Socket::try_from(stream)?).with_limit(config.timeouts.command)))
 }
 
 async fn connect_monitor(

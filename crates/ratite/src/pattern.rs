@@ -58,12 +58,16 @@ impl From<BadPattern> for SearchError {
 }
 
 impl Pattern {
+    /// The most bytes that a literal may have: 256 KiB.
+    pub const LONGEST_LITERAL: usize = 256 << 10;
+
     /// The exact text.
     ///
     /// # Panics
-    /// When the text is too long to compile, tens of megabytes.
+    /// When the text is longer than [`Pattern::LONGEST_LITERAL`].
     pub fn literal(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
+        assert!(text.len() <= Self::LONGEST_LITERAL, "a literal of {} bytes is too long", text.len());
         Self::compile(format!("`{}`", visible(text)), &escaped(text)).expect("a literal compiles")
     }
 
@@ -77,9 +81,18 @@ impl Pattern {
             .map_err(|reason| BadPattern { pattern: expression.to_owned(), reason })
     }
 
-    /// What a guest sends back when `text` is typed to it. An editor of a line may break it where the line is full, and colour it.
-    pub(crate) fn echo_of(text: &str) -> Result<Self, BadPattern> {
+    /// What a guest sends back when `text` is typed to it, as [`crate::Console::send_echoed`] waits for it. An editor of a line may
+    /// break it where the line is full, and colour it.
+    ///
+    /// # Errors
+    /// [`BadPattern`] when the text is too long to compile, some thousands of characters.
+    pub fn echo_of(text: impl AsRef<str>) -> Result<Self, BadPattern> {
+        let text = text.as_ref();
         let name = format!("the echo of `{text}`");
+        if text.chars().nth(LONGEST_ECHO).is_some() {
+            let reason = format!("it has more than {LONGEST_ECHO} characters");
+            return Err(BadPattern { pattern: name, reason });
+        }
         let characters: Vec<_> =
             text.chars().map(|character| escaped(character.encode_utf8(&mut [0; 4]))).collect();
         Self::compile(name.clone(), &characters.join(BETWEEN_ECHOES))
@@ -139,6 +152,9 @@ fn syntax() -> syntax::Config {
 
 /// What may be between two characters of an echo: control sequences (ECMA-48), and the blank and line ends of a line that is full.
 const BETWEEN_ECHOES: &str = r"(?:\x1b\[[0-?]*[ -/]*[@-~]|(?: ?\r\n?)|\n)*";
+
+/// The most characters whose echo is waited for: a pattern of more takes seconds to compile. A terminal's line has 4096.
+const LONGEST_ECHO: usize = 8192;
 
 /// Some milliseconds of an automaton's worst case.
 const SLOW: usize = 16 << 20;
@@ -255,6 +271,11 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_literal_compiles() {
+        Pattern::literal("é".repeat(Pattern::LONGEST_LITERAL / 2));
+    }
+
+    #[test]
     fn groups_are_told() {
         let pattern = Pattern::regex(r"eth(\d): (up|down)(!)?").unwrap();
 
@@ -277,6 +298,15 @@ mod tests {
         assert_eq!(find(&echo, &[b"# ls \r", b"\n/x"]), Some(9));
         assert_eq!(find(&echo, &[b"# l\x1b[1ms\x1b[0m /x"]), Some(15));
         assert_eq!(find(&echo, &[b"# ls/x"]), None);
+    }
+
+    #[test]
+    fn an_echo_that_is_too_long_is_refused_before_it_costs_anything() {
+        assert!(Pattern::echo_of("e".repeat(4096)).is_ok());
+
+        let error = Pattern::echo_of("é".repeat(10_000_000)).unwrap_err();
+
+        assert_eq!(error.reason, "it has more than 8192 characters");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
+use image::DynamicImage;
+use image::ImageDecoder;
+use image::ImageError;
 use image::ImageFormat;
 use image::ImageReader;
 use image::RgbImage;
@@ -19,6 +22,9 @@ pub struct Picture {
     height: u32,
     rgb: Arc<[u8]>,
 }
+
+/// The most bytes that the pixels of a picture may have.
+const MOST_BYTES: u64 = 512 << 20;
 
 /// Why bytes are no picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +65,14 @@ impl Picture {
 
     fn read(bytes: &[u8], format: ImageFormat, name: &'static str) -> Result<Self, PictureError> {
         let fault = |reason: String| PictureError { format: name, length: bytes.len(), reason };
-        let decoded = ImageReader::with_format(Cursor::new(bytes), format).decode();
-        let image = decoded.map_err(|error| fault(error.to_string()))?.into_rgb8();
-        let (width, height) = image.dimensions();
+        let broken = |error: ImageError| fault(error.to_string());
+        let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(broken)?;
+        // A few bytes can stand for many, and a bit in them for a whole pixel.
+        let (width, height) = decoder.dimensions();
+        if decoder.total_bytes().max(u64::from(width) * u64::from(height) * 3) > MOST_BYTES {
+            return Err(fault(format!("{width}x{height} pixels are more than 512 MiB")));
+        }
+        let image = DynamicImage::from_decoder(decoder).map_err(broken)?.into_rgb8();
         Self::from_rgb(width, height, image.into_raw()).ok_or_else(|| fault("it has no pixels".into()))
     }
 
@@ -399,6 +410,15 @@ mod tests {
         assert!(error.to_string().starts_with("could not read 14 bytes as a PNG: "), "{error}");
         assert_eq!(Picture::from_rgb(1, 2, vec![0; 5]), None);
         assert_eq!(Picture::from_rgb(0, 2, vec![]), None);
+    }
+
+    #[test]
+    fn a_picture_that_takes_too_much_memory_is_refused_by_its_head() {
+        for head in ["P4\n23000 23000\n", "P5\n23000 23000\n255\n", "P6\n60000 60000\n65535\n"] {
+            let reason = Picture::from_ppm(head.as_bytes()).unwrap_err().reason;
+            assert!(reason.contains("pixels are more than 512 MiB"), "{head:?}: {reason}");
+        }
+        assert!(!Picture::from_ppm(b"P6\n10000 10000\n255\n").unwrap_err().reason.contains("MiB"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ratite_qmp::Address;
+use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Options;
 use ratite_qmp::within;
@@ -44,6 +45,7 @@ use crate::reach_folder::CONTROL;
 use crate::reach_folder::QMP;
 use crate::reach_words::Answer;
 use crate::reach_words::Ask;
+use crate::reach_words::Channel;
 use crate::reach_words::Ending;
 use crate::reach_words::LONGEST_ANSWER;
 use crate::reach_words::Opened;
@@ -129,7 +131,7 @@ impl Remote {
         if check_reachable(OsStr::new(name)).is_err() {
             return Err(ReachError::NotThere { name: name.to_owned() });
         }
-        Ok(Self { name: name.to_owned(), folder: reach_folder::all_folders()?.join(name) })
+        Ok(Self { name: name.to_owned(), folder: reach_folder::trusted()?.join(name) })
     }
 
     /// The machine's name.
@@ -181,6 +183,18 @@ impl Remote {
         self.open(&Ask::Log { name, follow }).await
     }
 
+    /// The agent in its guest, as an agent of one's own: its commands take turns with those of the owner and of others. The
+    /// connection and then each command may take `limit`; see [`Agent::with_limit`].
+    ///
+    /// That says nothing about the agent: the first command finds out whether there is one.
+    ///
+    /// # Errors
+    /// [`ReachError::Refused`] if the machine has no channel to an agent: [`crate::MachineConfig::agent`].
+    pub async fn agent(&self, limit: Duration) -> Result<Agent, ReachError> {
+        let (Channel {}, stream) = self.begin(&Ask::Agent {}, "whether it has an agent", limit).await?;
+        Ok(Agent::over(stream).with_limit(limit))
+    }
+
     /// Ends the machine: QEMU is asked to quit, and killed once `grace` is over. Bounded by the grace and 70 s.
     ///
     /// # Errors
@@ -216,8 +230,8 @@ impl Remote {
 
     async fn connect(&self) -> Result<UnixStream, ReachError> {
         UnixStream::connect(self.folder.join(CONTROL)).await.map_err(|source| match source.kind() {
-            // Refused: its owner was killed, and nobody has swept yet.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            // Refused: its owner was killed, and nobody has swept yet. Invalid: longer than any path of a socket.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::InvalidInput => {
                 ReachError::NotThere { name: self.name.clone() }
             }
             _ => ReachError::Broken { name: self.name.clone(), source },
@@ -243,13 +257,26 @@ impl Remote {
             }
             self.read(&line)
         };
-        within(limit, format!("{what} from the machine `{}`", self.name), answered).await?
+        within(limit, format!("word from the machine `{}` on {what}", self.name), answered).await?
     }
 
-    /// Asks for a stream.
+    /// Asks for a console's stream.
     async fn open(&self, ask: &Ask) -> Result<Attached, ReachError> {
         let what = "whether there is such a console";
-        let opened = async {
+        let (Opened { name, omitted }, stream) = self.begin(ask, what, ANSWERING).await?;
+        let stream = stream.into_std().map_err(|source| self.broken(source))?;
+        stream.set_nonblocking(false).map_err(|source| self.broken(source))?;
+        Ok(Attached { name, omitted, stream })
+    }
+
+    /// Asks for a stream, and reads the answer alone.
+    async fn begin<T: DeserializeOwned>(
+        &self,
+        ask: &Ask,
+        what: &'static str,
+        limit: Duration,
+    ) -> Result<(T, UnixStream), ReachError> {
+        let begun = async {
             let mut stream = self.send(ask).await?;
             let mut line = Vec::new();
             // Byte by byte: what comes behind the line is the stream's.
@@ -259,12 +286,9 @@ impl Remote {
                     Err(source) => return Err(self.ended(source, what)),
                 }
             }
-            let Opened { name, omitted } = self.read(&line)?;
-            let stream = stream.into_std().map_err(|source| self.broken(source))?;
-            stream.set_nonblocking(false).map_err(|source| self.broken(source))?;
-            Ok(Attached { name, omitted, stream })
+            Ok((self.read(&line)?, stream))
         };
-        within(ANSWERING, format!("{what} from the machine `{}`", self.name), opened).await?
+        within(limit, format!("word from the machine `{}` on {what}", self.name), begun).await?
     }
 
     async fn send(&self, ask: &Ask) -> Result<UnixStream, ReachError> {

@@ -203,6 +203,18 @@ pub(crate) fn all_folders() -> Result<PathBuf, ReachError> {
     Ok(folder)
 }
 
+/// The same; refused if there is one in which somebody else could have put a machine.
+///
+/// # Errors
+/// [`ReachError::Folder`].
+pub(crate) fn trusted() -> Result<PathBuf, ReachError> {
+    let all = all_folders()?;
+    match check_private(&all) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(ReachError::folder(&all, source)),
+        _ => Ok(all),
+    }
+}
+
 /// The names that are taken, in their order. Sweeps what dead programs have left.
 ///
 /// # Errors
@@ -250,7 +262,8 @@ enum Holder {
 impl Holder {
     fn of(folder: &Path) -> io::Result<Self> {
         let path = folder.join(LOCK);
-        let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
+        // Non-blocking for what is no plain file: a pipe would hold up everybody who looks around.
+        let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK).bits().cast_signed();
         let mut lock = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

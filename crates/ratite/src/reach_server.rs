@@ -38,6 +38,9 @@ use visit::refuse;
 /// How many are served at once on the control socket.
 const MOST_VISITS: usize = 64;
 
+/// How long it takes until the next try when the system takes no connection.
+const SHORTAGE: Duration = Duration::from_millis(500);
+
 /// How long QEMU's monitor may stay open behind its process's end; only one that has left the machine's group holds it.
 const MONITOR_END: Duration = Duration::from_millis(500);
 
@@ -134,8 +137,11 @@ async fn accept<T>(
                 Ok((socket, _)) if of_our_user(&socket) => welcome(socket, desk, visits),
                 Ok(_) => tracing::warn!(name = desk.name, "turned away a visitor of another user"),
                 Err(error) => {
-                    tracing::warn!(%error, "nobody can connect to a machine any more");
-                    return end.await;
+                    tracing::warn!(name = desk.name, %error, "nobody can connect to a machine for now");
+                    // Mostly the program has no descriptors left, and has some again later: nobody tells when.
+                    if let Ok(over) = within(SHORTAGE, "end", &mut end).await {
+                        return over;
+                    }
                 }
             },
             over = &mut end => return over,

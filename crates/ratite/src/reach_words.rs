@@ -47,6 +47,8 @@ pub(crate) enum Ask {
         #[serde(default)]
         follow: bool,
     },
+    /// The agent in its guest.
+    Agent {},
     /// The machine's end, asked for.
     Stop { grace_ms: u64 },
     /// The machine's end, by force.
@@ -76,6 +78,10 @@ pub(crate) struct Opened {
     /// How many recorded bytes came before those that follow, and are not recorded any more, or were not asked for.
     pub(crate) omitted: u64,
 }
+
+/// What comes before what an agent says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Channel {}
 
 /// How it ended, and what was not well about that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +183,9 @@ pub struct Facts {
     pub uptime_ms: u64,
     /// Its consoles, in their order.
     pub consoles: Vec<ConsoleFacts>,
+    /// Whether it has a channel to an agent in its guest.
+    #[serde(default)]
+    pub agent: bool,
     /// Its work folder.
     pub work_folder: PathBuf,
     /// The file with what QEMU itself says.
@@ -312,6 +321,7 @@ mod tests {
             |text: &str, expected: Ask| assert_eq!(serde_json::from_str::<Ask>(text).unwrap(), expected);
 
         check(r#"{"open":"facts"}"#, Ask::Facts {});
+        check(r#"{"open":"agent"}"#, Ask::Agent {});
         check(r#"{"open":"console"}"#, Ask::Console { name: None, replay: 0 });
         check(
             r#"{"open":"log","name":"serial0","follow":true}"#,

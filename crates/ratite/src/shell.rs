@@ -47,6 +47,7 @@ pub use login::Login;
 ///
 /// - The commands are typed, so they are echoed and in the shell's history. What they print may have colours, no last line
 ///   end, or megabytes. A command that reads the terminal finds nothing there: give it `</dev/null` or a here-document.
+/// - All that a command prints is kept in memory until it ends; for what has no bound, give it a file in the guest.
 /// - What the kernel or a job in the background prints while a command runs is part of its output. A message of the kernel
 ///   cannot hide the end of a command from the driver.
 /// - A call that is cancelled or runs out of time leaves its command running. The next call interrupts it with Ctrl-C first.
@@ -204,7 +205,7 @@ impl Shell {
         let mut questions = 0;
         loop {
             while let Some(mark) = seen.next(&self.marks, self.number) {
-                let end = asked.unwrap_or(mark.start);
+                let end = asked.map_or(mark.start, |place| seen.at_place(place));
                 match mark.kind {
                     Kind::End(status) => return Ok(self.ended(seen, &mark, mark.start, status)),
                     Kind::Idle { status, same: true } => return Ok(self.ended(seen, &mark, end, status)),
@@ -227,7 +228,7 @@ impl Shell {
             // A mistake in the command may have ended the whole line, and a new shell may have come.
             if (prompted || self.prompts.is_shell(&line)) && questions < QUESTIONS {
                 questions += 1;
-                asked.get_or_insert(seen.last_line_start());
+                asked.get_or_insert(seen.place_of(seen.last_line_start()));
                 self.console.write(self.marks.type_question(self.number)).await?;
             }
         }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use avt::parser::Function;
+use avt::parser::Parser;
+
 use crate::text::Decoder;
 
 /// A terminal of so many columns and rows, as an xterm would show it: fed with bytes, read as text.
@@ -17,6 +20,7 @@ use crate::text::Decoder;
 /// ```
 pub struct Terminal {
     decoder: Decoder,
+    parser: Parser,
     drawn: avt::Terminal,
 }
 
@@ -32,14 +36,28 @@ impl Terminal {
     #[must_use]
     pub fn new(columns: usize, rows: usize) -> Self {
         let drawn = avt::Terminal::new(within_bounds(columns), within_bounds(rows));
-        Self { decoder: Decoder::default(), drawn: drawn.expect("neither is zero") }
+        Self {
+            decoder: Decoder::default(),
+            parser: Parser::default(),
+            drawn: drawn.expect("neither is zero"),
+        }
     }
 
     /// Draws what these bytes say; a character or an escape sequence may be cut anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Self { decoder, drawn } = self;
-        // DEL draws nothing.
-        decoder.decode(bytes, |text| text.split('\x7f').for_each(|text| drawn.feed(text)));
+        let Self { decoder, parser, drawn } = self;
+        let (columns, rows) = drawn.size();
+        let screenful = u16::try_from(columns * rows).unwrap_or(u16::MAX);
+        decoder.decode(bytes, |text| {
+            // DEL draws nothing.
+            for function in text.chars().filter(|c| *c != '\x7f').filter_map(|c| parser.feed(c)) {
+                drawn.execute(match function {
+                    // Six bytes would draw 65535 characters.
+                    Function::Rep(times) => Function::Rep(times.min(screenful)),
+                    function => function,
+                });
+            }
+        });
     }
 
     /// Changes the size, and moves what is drawn as an xterm would.
@@ -122,6 +140,20 @@ mod tests {
         terminal.feed(b"\x1b(0lqqk\x1b(B\x1b[?25l");
 
         assert_eq!((terminal.lines(), terminal.cursor()), (vec!["┌──┐".to_owned()], None));
+    }
+
+    #[test]
+    fn a_character_is_repeated_for_a_screenful_at_most() {
+        let mut terminal = Terminal::new(4, 2);
+
+        terminal.feed(b"a\x1b[2b");
+        assert_eq!(terminal.lines(), ["aaa", ""]);
+
+        terminal.feed(b"\x1b[65535b");
+        assert_eq!(
+            (terminal.lines(), terminal.cursor()),
+            (vec!["aaaa".into(), "aaa".to_owned()], Some((3, 1)))
+        );
     }
 
     #[test]

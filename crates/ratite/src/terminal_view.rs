@@ -67,7 +67,7 @@ impl TerminalView {
         let pattern = pattern.into();
         let what = format!("{pattern} on the screen");
         let shown = async {
-            while !self.draw_until(&pattern)? {
+            while !self.draw_until(&pattern).await? {
                 // Returns with the machine's end too.
                 let _found = self.console.find(&self.anything, Duration::MAX).await?;
                 self.take();
@@ -111,8 +111,9 @@ impl TerminalView {
         }
     }
 
-    /// Draws until the pattern is there; false when all is drawn without it.
-    fn draw_until(&mut self, pattern: &Pattern) -> Result<bool, ConsoleError> {
+    /// Draws until the pattern is there; false when all is drawn without it. Others have their turn between two strokes, and so
+    /// has the limit: a large screen takes its time.
+    async fn draw_until(&mut self, pattern: &Pattern) -> Result<bool, ConsoleError> {
         self.take();
         loop {
             let gave_up = |source| ConsoleError::Search { pattern: pattern.to_string(), source };
@@ -124,6 +125,7 @@ impl TerminalView {
             }
             let stroke = self.undrawn.drain(..STROKE.min(self.undrawn.len()));
             self.terminal.feed(&stroke.collect::<Vec<u8>>());
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn plain_text(bytes: impl AsRef<[u8]>) -> String {
     lines.concat()
 }
 
-/// The same for a stream that comes in pieces, however they are cut.
+/// The same for a stream that comes in pieces, however they are cut. It keeps the line under way, of any length.
 ///
 /// ```
 /// let mut text = ratite::PlainText::new();
@@ -77,6 +77,10 @@ impl PlainText {
     }
 }
 
+/// Where the line of any terminal ends. What a few bytes of a guest could make of a line ends there, too: a character repeated
+/// 65535 times, the blanks before a place in a line that was erased.
+const WIDEST: usize = 1000;
+
 /// A line, and where in it the next character goes.
 #[derive(Debug, Default)]
 struct Line {
@@ -108,7 +112,8 @@ impl Line {
             Function::Ht => self.print('\t'),
             Function::Rep(times) => {
                 let last = self.column.checked_sub(1).and_then(|at| self.characters.get(at)).copied();
-                last.into_iter().for_each(|last| (0..*times).for_each(|_| self.print(last)));
+                let times = usize::from(*times).max(1).min(WIDEST.saturating_sub(self.column));
+                last.into_iter().for_each(|last| (0..times).for_each(|_| self.print(last)));
             }
             Function::Bs => self.column = self.column.saturating_sub(1),
             Function::Cub(columns) => self.column = self.column.saturating_sub(usize::from(*columns).max(1)),
@@ -121,7 +126,10 @@ impl Line {
             Function::El(ElScope::ToRight) | Function::Ed(EdScope::Below) => {
                 self.characters.truncate(self.column);
             }
-            Function::El(ElScope::All) | Function::Ed(EdScope::All) => self.characters.clear(),
+            Function::El(ElScope::All) | Function::Ed(EdScope::All) => {
+                self.characters.clear();
+                self.column = self.column.min(WIDEST);
+            }
             _ => {}
         }
     }
@@ -237,6 +245,15 @@ mod tests {
         check(b"abcdef\x1b[4DXY\x1b[1Cz\n", "abXYez\n");
         check(b"abc\x1b[2Gx\x1b[999Cd\n", "axcd\n");
         check(b"abc\x1b[2K\rd\n", "d\n");
+    }
+
+    #[test]
+    fn a_few_bytes_make_no_long_line() {
+        check(b"a\x1b[b\x1b[3b\n", "aaaaa\n");
+        assert_eq!(plain_text(b"=\x1b[65535b".repeat(1000)).len(), 1000 + 999);
+
+        let far = [b"x".repeat(50_000).as_slice(), b"\x1b[2Ky"].concat();
+        assert_eq!(plain_text(far).len(), 1001);
     }
 
     #[test]

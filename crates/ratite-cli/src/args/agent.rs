@@ -208,18 +208,20 @@ pub(super) const AT_LENGTH: &str = "\
 Speaks with QEMU's guest agent: a program in the guest that does what only the guest can.
 
 In the guest the package `qemu-guest-agent` has to be installed and to run. QEMU needs
-its channel, here with the host's side on the Unix socket ./agent.sock:
+its channel. `ratite run --name web --agent` gives it one, and the agent is `web` then,
+for any number of clients. Another QEMU has it like this, with the host's side on the
+Unix socket ./agent.sock:
 
   -device virtio-serial -chardev socket,id=agent,path=agent.sock,server=on,wait=off
   -device virtserialport,chardev=agent,name=org.qemu.guest_agent.0
 
-An agent serves one client at a time. Whatever an earlier one has left on the channel is
+There it serves one client at a time. Whatever an earlier one has left on the channel is
 skipped. An agent that is not there, or not yet, is waited for as long as --timeout says.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   ratite agent ping ./agent.sock --timeout 2m
-  ratite agent exec ./agent.sock -- uname -r
+  ratite agent exec web -- uname -r
   ratite agent cat ./agent.sock /var/log/syslog > syslog
   ratite agent fsfreeze ./agent.sock freeze
 

@@ -56,6 +56,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME", help_heading = AROUND)]
     pub(crate) name: Option<OsString>,
 
+    /// Gives the machine the channel of QEMU's guest agent, for `ratite agent NAME`; it has to run in the guest
+    #[arg(long, requires = "name", help_heading = AROUND)]
+    pub(crate) agent: bool,
+
     /// Makes the machine's work folder, which goes with it, in this folder instead of /var/tmp
     #[arg(long, value_name = "FOLDER", help_heading = AROUND)]
     pub(crate) base_folder: Option<PathBuf>,

@@ -209,7 +209,6 @@ fn an_agent_that_is_not_there_is_told_in_time() {
 
 #[test]
 fn a_wrong_word_is_refused() {
-    ratite(&["agent", "ping", "web"]).assert_code(2);
     ratite(&["agent", "ping", "web:x"]).assert_code(2);
     ratite(&["agent", "exec", "./x"]).assert_code(2);
     ratite(&["agent", "exec", "./x", "--env", "A", "--", "true"]).assert_code(2);

@@ -6,6 +6,7 @@
 
 mod accel;
 mod agent;
+mod agent_by_name;
 mod cmd;
 mod console;
 mod demo;

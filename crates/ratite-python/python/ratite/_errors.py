@@ -191,6 +191,9 @@ class ConsoleError(Error):
 class ConsoleEnded(ConsoleError, EOFError):
     """A console's stream ended before it brought what was waited for."""
 
+    exit: Optional[ProcessExit] = None
+    """How QEMU ended, if that is why."""
+
 
 class ConsoleFailure(ConsoleError):
     """Something appeared on a console that means a failure; it was taken, as a match is."""

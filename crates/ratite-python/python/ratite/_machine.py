@@ -223,7 +223,12 @@ class Console:
 
     def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
-        return self._console.send_echoed(text, seconds("timeout", timeout)).wait()
+        left = turns(seconds("timeout", timeout))
+        self._console.write(text.encode()).wait()
+        while True:
+            match = self._console.find_echo(text, next(left)).wait().take()
+            if match is not None:
+                return match
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""

@@ -59,10 +59,10 @@ def turns(limit: float) -> Iterator[float]:
 
 
 def count(what: str, number: int) -> int:
-    """A number of bytes."""
+    """How many there are of something."""
     if isinstance(number, int) and 0 <= number < 1 << 63:
         return number
-    raise (ConfigError if isinstance(number, int) else TypeError)(f"{what} takes a number of bytes, not {number!r}")
+    raise (ConfigError if isinstance(number, int) else TypeError)(f"{what} takes a whole number from 0 on, not {number!r}")
 
 
 def wanted(names: Sequence[str], match: Optional[Mapping[str, Any]]) -> Wanted:

@@ -209,7 +209,13 @@ class Console:
 
     async def send_echoed(self, text: str, timeout: float = 60.0) -> Match:
         """Types `text`, and waits until the guest has echoed it, which is taken: what is expected next is its answer."""
-        return await self._console.send_echoed(text, seconds("timeout", timeout))
+        left = turns(seconds("timeout", timeout))
+        await self._console.write(text.encode())
+        while True:
+            found = await self._console.find_echo(text, next(left))
+            match = found.take()
+            if match is not None:
+                return match
 
     def tail(self, size: int = 4096) -> bytes:
         """At most the last `size` bytes, read or not."""

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::agent::Agent;
 use crate::agent::AgentError;
+use crate::malformed::Malformed;
 
 /// A file that the agent has open in the guest.
 ///
@@ -102,15 +103,12 @@ impl GuestFile {
             bytes: Base64,
             eof: bool,
         }
-        loop {
-            let arguments = json!({ "handle": self.handle, "count": PIECE });
-            let Piece { bytes: Base64(bytes), eof } =
-                self.agent.execute_as("guest-file-read", arguments).await?;
-            match (bytes.is_empty(), eof) {
-                (false, _) => return Ok(Some(bytes)),
-                (true, true) => return Ok(None),
-                (true, false) => {}
-            }
+        let arguments = json!({ "handle": self.handle, "count": PIECE });
+        let Piece { bytes: Base64(bytes), eof } = self.agent.execute_as("guest-file-read", arguments).await?;
+        match (bytes.is_empty(), eof) {
+            (false, _) => Ok(Some(bytes)),
+            (true, true) => Ok(None),
+            (true, false) => Err(nothing_done("guest-file-read")),
         }
     }
 
@@ -129,6 +127,9 @@ impl GuestFile {
             let piece = &rest[..rest.len().min(PIECE)];
             let arguments = json!({ "handle": self.handle, "buf-b64": STANDARD.encode(piece) });
             let Written { count } = self.agent.execute_as("guest-file-write", arguments).await?;
+            if count == 0 {
+                return Err(nothing_done("guest-file-write"));
+            }
             rest = &rest[count.min(piece.len())..];
         }
         Ok(())
@@ -148,6 +149,12 @@ impl GuestFile {
         self.is_open = false;
         Ok(())
     }
+}
+
+/// An agent waits until it can read or write something, or fails. Who asked one that does neither again would ask for ever.
+fn nothing_done(command: &str) -> AgentError {
+    let source = Malformed::shape(r#"{"count": 0, …}"#, "nothing was read or written, and it is not the end");
+    AgentError::Malformed { command: command.to_owned(), source }
 }
 
 impl Drop for GuestFile {

@@ -15,6 +15,9 @@ use std::collections::hash_map::RandomState;
 use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -44,13 +47,15 @@ pub(crate) struct Line {
     outgoing: Vec<u8>,
     written: usize,
     in_order: bool,
+    /// Whether the agent has answered the last synchronisation; for those who wait for the line.
+    answers: Arc<AtomicBool>,
     /// The beginning of what came since the last synchronisation began.
     heard: Vec<u8>,
     ended: Option<Disconnect>,
 }
 
 /// The command whose reply has the sentinel before it.
-const SYNC: &str = "guest-sync-delimited";
+pub(crate) const SYNC: &str = "guest-sync-delimited";
 
 /// After how long an unanswered synchronisation is sent again, at first; then after twice that, and so on. A channel
 /// that is a serial port loses what is sent before the agent is there.
@@ -67,9 +72,19 @@ impl Line {
             outgoing: Vec::new(),
             written: 0,
             in_order: false,
+            answers: Arc::default(),
             heard: Vec::new(),
             ended: None,
         }
+    }
+
+    pub(crate) fn answers(&self) -> Arc<AtomicBool> {
+        self.answers.clone()
+    }
+
+    /// Whether the last command has its reply.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.in_order && self.ended.is_none()
     }
 
     /// Brings the line in order, unless it is.
@@ -81,6 +96,7 @@ impl Line {
             return Ok(());
         }
         self.in_order = false;
+        self.answers.store(false, Ordering::Release);
         self.heard.clear();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -111,6 +127,7 @@ impl Line {
             self.decoder.skip_to_sentinel();
         }
         self.in_order = true;
+        self.answers.store(true, Ordering::Release);
         Ok(())
     }
 

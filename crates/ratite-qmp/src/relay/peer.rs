@@ -30,12 +30,12 @@ use crate::error::ListenError;
 use crate::filter::EventFilter;
 use crate::listener::Listener;
 use crate::malformed::Malformed;
-use crate::relay::request::Refusal;
-use crate::relay::request::Request;
-use crate::relay::request::done_text;
-use crate::relay::request::refusal_text;
-use crate::relay::request::reply_text;
 use crate::reply::Reply;
+use crate::request::Refusal;
+use crate::request::Request;
+use crate::request::done_text;
+use crate::request::refusal_text;
+use crate::request::reply_text;
 use crate::socket::Socket;
 
 /// What all peers of a relay have in common.

@@ -147,6 +147,24 @@ async fn a_file_is_written_piece_by_piece_and_what_was_not_taken_comes_again() {
 }
 
 #[tokio::test]
+async fn an_agent_that_gets_nowhere_is_not_asked_for_ever() {
+    let (agent, mut peer) = agent();
+    let read = tokio::spawn({
+        let agent = agent.clone();
+        async move { agent.read_file("/f").await }
+    });
+    open(&mut peer, "/f", "r").await;
+    peer.answer("guest-file-read", json!({ "count": 0, "buf-b64": "", "eof": false })).await;
+    assert!(matches!(soon(read).await.unwrap(), Err(AgentError::Malformed { .. })));
+    peer.answer("guest-file-close", json!({})).await;
+
+    let write = tokio::spawn(async move { agent.write_file("/f", b"x").await });
+    open(&mut peer, "/f", "w").await;
+    peer.answer("guest-file-write", json!({ "count": 0, "eof": false })).await;
+    assert!(matches!(soon(write).await.unwrap(), Err(AgentError::Malformed { .. })));
+}
+
+#[tokio::test]
 async fn a_file_is_closed_also_after_an_error() {
     let (agent, mut peer) = agent();
     let read = tokio::spawn(async move { agent.read_file("/f").await });

@@ -6,6 +6,7 @@
 
 mod agent;
 mod agent_peer;
+mod agent_visitors;
 mod agent_work;
 mod arguments;
 mod blocked;

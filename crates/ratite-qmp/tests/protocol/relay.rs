@@ -390,3 +390,25 @@ async fn a_server_serves_those_who_are_welcome_up_to_its_number() {
     assert!(!path.exists());
     assert_eq!(users[0].rest().await, "");
 }
+
+#[tokio::test]
+async fn a_crowd_that_comes_at_once_is_let_in() {
+    let folder = Folder::new();
+    let path = folder.join("qmp");
+    let server = Server::bind(&Address::unix(&path)).await.unwrap();
+
+    // Nobody accepts yet.
+    let mut crowd = Vec::new();
+    for number in 0..64 {
+        let connected = UnixStream::connect(&path).await;
+        crowd.push(connected.unwrap_or_else(|error| panic!("{number}: {error}")));
+    }
+
+    let (_client, relay, qemu) = relayed(in_band()).await;
+    let serving = tokio::spawn(async move { relay.serve(server, |_| true).await });
+    for stream in crowd {
+        assert!(User { stream: BufReader::new(stream) }.line().await["QMP"].is_object());
+    }
+    qemu.hang_up();
+    soon(serving).await.unwrap().unwrap();
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ratite_qmp::Options;
 
+use crate::blocking::agent::Agent;
 use crate::blocking::qmp::Client;
 use crate::blocking::wait::Background;
 use crate::reach::Attached;
@@ -78,6 +79,15 @@ impl Remote {
     /// As there.
     pub fn log(&self, name: Option<&str>, follow: bool) -> Result<Attached, ReachError> {
         self.background.wait("Remote::log", self.inner.log(name, follow))
+    }
+
+    /// The agent in its guest; see [`crate::reach::Remote::agent`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn agent(&self, limit: Duration) -> Result<Agent, ReachError> {
+        let agent = self.background.wait("Remote::agent", self.inner.agent(limit))?;
+        Ok(Agent::new(agent, self.background.clone()))
     }
 
     /// Ends the machine; see [`crate::reach::Remote::shutdown`].

@@ -93,6 +93,26 @@ impl ConsoleError {
             Self::Lagged { .. } | Self::Write(_) | Self::Search { .. } => None,
         }
     }
+
+    /// Puts something else in the place of `secret`, wherever it stands in what the console had said.
+    pub(crate) fn hide(&mut self, secret: &str, instead: &str) {
+        let (Self::TimedOut { tail, .. }
+        | Self::Ended { tail, .. }
+        | Self::Failure { tail, .. }
+        | Self::GuestPanicked { tail, .. }) = self
+        else {
+            return;
+        };
+        let mut rest = tail.bytes.as_slice();
+        let mut shown = Vec::with_capacity(rest.len());
+        while let Some(at) = memchr::memmem::find(rest, secret.as_bytes()) {
+            shown.extend_from_slice(&rest[..at]);
+            shown.extend_from_slice(instead.as_bytes());
+            rest = &rest[at + secret.len()..];
+        }
+        shown.extend_from_slice(rest);
+        tail.bytes = shown;
+    }
 }
 
 impl fmt::Debug for ConsoleError {

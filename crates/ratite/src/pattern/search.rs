@@ -56,7 +56,7 @@ impl Search {
         Ok(hit.map(|hit| hit.end))
     }
 
-    /// Which of [`Patterns`] has matched, by its place among them, once [`Search::feed`] has told of a match. If several end
+    /// Which of [`crate::Patterns`] has matched, by its place among them, once [`Search::feed`] has told of a match. If several end
     /// with the same byte it is the first of them.
     #[must_use]
     pub fn found(&self) -> Option<usize> {

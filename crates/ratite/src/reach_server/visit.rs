@@ -1,5 +1,7 @@
 //! One connection to the control socket: what it asks for, and what it gets.
 
+mod agent;
+
 use std::io;
 use std::path::absolute;
 use std::sync::Arc;
@@ -125,6 +127,7 @@ impl Visit {
                 Ok((name, console)) => self.show(name, console, follow).await,
                 Err(reason) => self.refuse(reason).await,
             },
+            Ask::Agent {} => self.speak_with_the_agent(&rest).await,
             Ask::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms)).await,
             Ask::Kill {} => self.kill().await,
             Ask::Wait {} => {
@@ -388,6 +391,7 @@ async fn facts(desk: &Desk, running: &Running) -> Facts {
         state: state.unwrap_or_else(|| "unknown".into()),
         uptime_ms: milliseconds(running.process.started().elapsed()),
         consoles: running.consoles.iter().map(console).collect(),
+        agent: running.agent.is_some(),
         work_folder: absolute(&running.work_folder).unwrap_or_else(|_| running.work_folder.clone()),
         log_file: running.log.path().to_owned(),
         command_line: running.command_line.to_string(),

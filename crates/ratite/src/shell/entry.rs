@@ -139,15 +139,13 @@ fn finished(
     what: &str,
     password: Option<&str>,
 ) -> Result<(), ShellError> {
-    let output = || {
-        let text = seen.text();
-        match password {
-            Some(password) if !password.is_empty() => text.replace(password, "(password)"),
-            _ => text,
-        }
+    let error = match outcome {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error.at_the_end(what, seen.text()),
+        Err(wait) => ShellError::TimedOut { wait, output: seen.text() },
     };
-    match outcome {
-        Ok(outcome) => outcome.map_err(|error| error.at_the_end(what, output())),
-        Err(wait) => Err(ShellError::TimedOut { wait, output: output() }),
-    }
+    Err(match password {
+        Some(password) if !password.is_empty() => error.without(password),
+        _ => error,
+    })
 }

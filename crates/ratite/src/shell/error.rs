@@ -1,8 +1,12 @@
 //! What goes wrong between a driver and a shell, and what a command has brought.
 
+use std::fmt;
+
 use ratite_qmp::TimedOut;
 
 use crate::console::ConsoleError;
+use crate::error::write_report;
+use crate::exit::Tail;
 
 /// What a command has brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +18,8 @@ pub struct ShellOutput {
     pub bytes: Vec<u8>,
     /// Its exit status, as in `$?`: 127 if there is no such command, 128 and more if a signal ended it.
     pub status: i32,
-    /// How many bytes of the console were dropped meanwhile, since the program did not come to read them: the output is not
-    /// complete then.
+    /// How many bytes of the console were dropped meanwhile, since the program did not come to read them, or since there were
+    /// more than 64 MiB: the output is not complete then.
     pub dropped: u64,
 }
 
@@ -28,7 +32,9 @@ impl ShellOutput {
 }
 
 /// Why a shell did not do what it was told.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is a report for people, with the causes and what had been printed, because that is what `unwrap` shows.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ShellError {
     /// It took too long. The shell can be used again: the next call interrupts what runs.
@@ -91,6 +97,35 @@ pub enum ShellError {
 }
 
 impl ShellError {
+    /// What had come so far, or what the command that failed has printed, as plain text, if the error has it.
+    #[must_use]
+    pub fn output(&self) -> Option<&str> {
+        match self {
+            Self::TimedOut { output, .. } | Self::Gone { output, .. } | Self::Ended { output, .. } => {
+                Some(output)
+            }
+            Self::Failed { output, .. } => Some(&output.output),
+            Self::Refused { .. } | Self::LoginWanted { .. } | Self::Untypable { .. } | Self::Console(_) => {
+                None
+            }
+        }
+    }
+
+    /// Without a password that the guest has echoed.
+    pub(super) fn without(mut self, password: &str) -> Self {
+        match &mut self {
+            Self::TimedOut { output, .. } => *output = output.replace(password, HIDDEN),
+            Self::Refused { said, .. } => *said = said.replace(password, HIDDEN),
+            Self::Ended { why, output } => {
+                *output = output.replace(password, HIDDEN);
+                why.hide(password, HIDDEN);
+            }
+            Self::Console(error) => error.hide(password, HIDDEN),
+            _ => {}
+        }
+        self
+    }
+
     /// If the console has ended: what was waited for, and what had come.
     pub(super) fn at_the_end(self, what: &str, output: String) -> Self {
         let what = what.to_owned();
@@ -104,6 +139,22 @@ impl ShellError {
         Self::Ended { why: Box::new(why), output }
     }
 }
+
+impl fmt::Debug for ShellError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let printed = match self {
+            Self::Console(error) => error.tail().cloned(),
+            _ => self.output().map(|output| Tail { bytes: output.trim_end().into(), omitted: 0 }),
+        };
+        write_report(f, self, &printed.unwrap_or_default().shortened(LAST_WORDS))
+    }
+}
+
+/// How much of the output a report shows.
+const LAST_WORDS: usize = 2 << 10;
+
+/// What stands for a password.
+const HIDDEN: &str = "(password)";
 
 /// The last line that says something, as the end of a message.
 fn last_line(output: &str) -> String {
@@ -133,5 +184,21 @@ mod tests {
         let error = ShellError::Failed { command: excerpt("make\ntest", 60), output };
 
         assert_eq!(error.to_string(), "`make…` exited with status 2; last line: bad thing");
+        let report = "`make…` exited with status 2; last line: bad thing\n    | a\n    | bad thing";
+        assert_eq!(format!("{error:?}"), report);
+    }
+
+    #[test]
+    fn a_password_is_in_no_part_of_an_error() {
+        let tail = Tail { bytes: b"\xffPassword: s3cret\r\n".to_vec(), omitted: 0 };
+        let ended = ConsoleError::Ended { what: "a shell".into(), exit: None, tail };
+        let error = ShellError::from(ended).at_the_end("a shell", "Password: s3cret\n".into());
+
+        let error = error.without("s3cret");
+
+        assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+        let ShellError::Ended { why, output } = error else { panic!("{error:?}") };
+        assert_eq!(output, "Password: (password)\n");
+        assert_eq!(why.tail().unwrap().bytes, b"\xffPassword: (password)\r\n");
     }
 }

@@ -110,17 +110,22 @@ impl Marks {
         let token = self.token.as_bytes();
         let mut text = Vec::new();
         let mut at = start + 1;
+        // No further: all would be looked at again with each piece that comes.
+        let (bytes, end) = match bytes.get(..start + FARTHEST) {
+            Some(bytes) => (bytes, Look::No),
+            None => (bytes, Look::Unfinished),
+        };
         loop {
             match message(&bytes[at..]) {
                 Message::Through(length) => {
                     at += length;
                     continue;
                 }
-                Message::Unfinished => return Look::Unfinished,
+                Message::Unfinished => return end,
                 Message::None => {}
             }
             match bytes.get(at) {
-                None => return Look::Unfinished,
+                None => return end,
                 Some(b'>') if text.len() > token.len() => {
                     let Some((number, kind)) = self.read(&text) else { return Look::No };
                     return Look::Mark(Mark { start, end: at + 1, number, kind });
@@ -151,6 +156,9 @@ impl Marks {
         words.next().is_none().then_some((number, kind))
     }
 }
+
+/// How far the messages of the kernel may stretch a mark.
+const FARTHEST: usize = 16 << 10;
 
 /// More than a mark has: twice the token and some numbers.
 const LONGEST: usize = 128;
@@ -233,6 +241,21 @@ mod tests {
             let expected = Mark { start: 2, end: whole.len() - 1, number: 7, kind: Kind::End(5) };
             assert_eq!(marks().next(whole, &mut from), Some(expected));
         }
+    }
+
+    #[test]
+    fn what_never_becomes_a_mark_is_not_looked_at_for_ever() {
+        let marks = marks();
+        for endless in ["<[ 1.0] x", "<[ 1.0] x\n[ 1.0] y\n"] {
+            let bytes = [endless.as_bytes(), &b"[ 1.0] z\n".repeat(10_000)].concat();
+            let mut from = 0;
+
+            assert_eq!(marks.next(&bytes, &mut from), None);
+
+            assert_eq!(from, bytes.len(), "{endless:?}");
+        }
+        let spread = [b"<t0k:1:".as_slice(), &b"[ 1.0] z\n".repeat(1000), b"e:0>"].concat();
+        assert_eq!(all(&spread), [(1, Kind::End(0))]);
     }
 
     #[test]

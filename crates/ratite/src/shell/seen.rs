@@ -15,7 +15,21 @@ pub(super) struct Seen {
     begin: Option<usize>,
     /// How many bytes were lost.
     pub(super) dropped: u64,
+    /// How many of them were here, and went to make room.
+    gone: usize,
 }
+
+/// How much of an output is kept, its end: a guest may print without end.
+pub(super) const MOST: usize = 64 << 20;
+
+/// How much more there may be, so that room is not made for each piece.
+const SLACK: usize = 16 << 20;
+
+/// How much of an output an error has.
+const TOLD: usize = 1 << 20;
+
+/// Longer than what a guest says about a login.
+const LINES: usize = 16 << 10;
 
 /// Longer than any prompt.
 const LINE: usize = 4096;
@@ -23,6 +37,29 @@ const LINE: usize = 4096;
 impl Seen {
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > MOST + SLACK {
+            self.forget();
+        }
+    }
+
+    /// Makes room. What may become a mark stays: it is much shorter than what is kept.
+    fn forget(&mut self) {
+        let count = self.bytes.len() - MOST;
+        self.bytes.drain(..count);
+        self.searched = self.searched.saturating_sub(count);
+        self.begin = self.begin.map(|begin| begin.saturating_sub(count));
+        self.gone += count;
+        self.dropped += count as u64;
+    }
+
+    /// The same place, as long as it is known by where it is in all that has come.
+    pub(super) fn place_of(&self, at: usize) -> usize {
+        self.gone + at
+    }
+
+    /// Where such a place is now.
+    pub(super) fn at_place(&self, place: usize) -> usize {
+        place.saturating_sub(self.gone)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -52,9 +89,15 @@ impl Seen {
         self.bytes.get(self.start()..end).unwrap_or_default()
     }
 
-    /// The same as plain text, as far as it has come.
+    /// The same as plain text, as far as it has come, for an error: at most its last mebibyte.
     pub(super) fn text(&self) -> String {
-        plain_text(self.output(self.len()))
+        self.recent(TOLD)
+    }
+
+    /// The end of it, as plain text of at most so many bytes.
+    fn recent(&self, most: usize) -> String {
+        let output = self.output(self.len());
+        plain_text(&output[output.len().saturating_sub(most)..])
     }
 
     /// The line under way, of what the command has printed, as plain text.
@@ -79,9 +122,9 @@ impl Seen {
         }
     }
 
-    /// The lines, also the one under way, as plain text.
+    /// The last lines, also the one under way, as plain text.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.text().lines().map(str::to_owned).collect()
+        self.recent(LINES).lines().map(str::to_owned).collect()
     }
 
     /// What came behind a mark.
@@ -94,4 +137,33 @@ impl Seen {
 pub(super) fn says(text: &str, pattern: &Pattern) -> bool {
     // What is too much for the automaton is not there.
     matches!(pattern.search().feed(text.as_bytes()), Ok(Some(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_output_without_end_the_end_is_kept() {
+        let marks = Marks::new();
+        let mut seen = Seen::default();
+        let mark = |letter: &str| {
+            marks.type_probe(1).split('\'').nth(3).unwrap().replace(":p>", &format!(":{letter}>"))
+        };
+        let piece = b"x".repeat(8 << 20);
+
+        seen.add(format!("<{}\r\nfirst", mark("b")).as_bytes());
+        assert!(seen.next(&marks, 1).is_some_and(|mark| mark.kind == Kind::Begin));
+        for _ in 0..20 {
+            seen.add(&piece);
+            assert_eq!(seen.next(&marks, 1), None);
+        }
+        seen.add(format!("<{}", mark("e:0")).as_bytes());
+        let mark = seen.next(&marks, 1).unwrap();
+
+        assert_eq!(mark.kind, Kind::End(0));
+        let kept = seen.output(mark.start).len();
+        assert!((MOST..=MOST + SLACK).contains(&kept), "{kept}");
+        assert!(seen.dropped > 0 && seen.output(mark.start).iter().all(|byte| *byte == b'x'));
+    }
 }

@@ -129,6 +129,9 @@ fn surroundings(run: &Run, mut config: MachineConfig) -> MachineConfig {
     if let Some(name) = &run.name {
         config = config.name(name).reachable();
     }
+    if run.agent {
+        config = config.agent();
+    }
     if let Some(folder) = &run.base_folder {
         config = config.base_folder(folder);
     }

@@ -84,6 +84,12 @@ async fn open(
     target: &Target,
     transcript: Option<Transcript>,
 ) -> Result<(Session, Listener), Failure> {
+    if let (true, Target::Name(name)) = (shell.skip_negotiation, target) {
+        return Err(Failure::Usage {
+            problem: format!("`-N` takes an address, not a name: `{name}`"),
+            hint: "`ratite agent` speaks with the agent of a machine by its name".into(),
+        });
+    }
     let (listener, subscription) = Listener::new(EventFilter::any());
     let mut options = Options::default().command_limit(shell.timeout).subscribe(subscription);
     if shell.skip_negotiation {

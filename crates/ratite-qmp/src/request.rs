@@ -1,7 +1,9 @@
-//! What a peer's message asks for, and how it is answered. Pure.
+//! What a peer's message asks for, and how it is answered: a peer of a relay, or a visitor of a guest agent. Pure.
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::command::Command;
@@ -13,31 +15,31 @@ use crate::reply::Reply;
 
 /// One message of a peer: the id that it wants on the reply, as JSON text, and what it asks for.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) id: Option<String>,
-    pub(super) command: Result<Command, Refusal>,
+pub(crate) struct Request {
+    pub(crate) id: Option<String>,
+    pub(crate) command: Result<Command, Refusal>,
 }
 
 /// Why a message is not passed on, in QMP's terms.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     class: &'static str,
     reason: String,
 }
 
 impl Refusal {
     /// What is wrong, in the class that says nothing.
-    pub(super) fn generic(reason: impl Into<String>) -> Self {
+    pub(crate) fn generic(reason: impl Into<String>) -> Self {
         Self { class: "GenericError", reason: reason.into() }
     }
 
     /// The command is none, or none now.
-    pub(super) fn no_command(reason: impl Into<String>) -> Self {
+    pub(crate) fn no_command(reason: impl Into<String>) -> Self {
         Self { class: "CommandNotFound", reason: reason.into() }
     }
 
     /// The bytes are no message.
-    pub(super) fn unreadable(malformed: &Malformed) -> Self {
+    pub(crate) fn unreadable(malformed: &Malformed) -> Self {
         Self::generic(format!("could not read a message: {malformed}"))
     }
 }
@@ -50,10 +52,11 @@ impl Request {
     ///
     /// # Errors
     /// The refusal of what is no message at all.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)
             .map_err(|error| Refusal::unreadable(&Malformed::not_json(text.as_bytes(), &error)))?;
-        let id = members.get("id").map(|id| id.get().to_owned());
+        // An answer is one line. Line ends are only between an id's words: in a string they are escaped.
+        let id = members.get("id").map(|id| id.get().replace(['\r', '\n'], " "));
         Ok(Self { id, command: command(&members) })
     }
 }
@@ -151,22 +154,27 @@ fn is_noncharacter(point: u32) -> bool {
 }
 
 /// QEMU's reply under the peer's own id.
-pub(super) fn reply_text(reply: &Reply, id: Option<&str>) -> String {
+pub(crate) fn reply_text(reply: &Reply, id: Option<&str>) -> String {
     match (reply.return_text(), reply.error()) {
         (Some(value), _) => message(&format!(r#""return": {value}"#), id),
         (None, Some(error)) => error_text(error, id),
-        (None, None) => refusal_text(&Refusal::generic("could not understand QEMU's reply"), id),
+        (None, None) => refusal_text(&Refusal::generic("could not understand the reply"), id),
     }
 }
 
 /// A refusal of ratite's own.
-pub(super) fn refusal_text(refusal: &Refusal, id: Option<&str>) -> String {
+pub(crate) fn refusal_text(refusal: &Refusal, id: Option<&str>) -> String {
     error_text(&CommandError { class: refusal.class.to_owned(), desc: refusal.reason.clone() }, id)
 }
 
 /// What a command that succeeded without QEMU is answered with.
-pub(super) fn done_text(id: Option<&str>) -> String {
-    message(r#""return": {}"#, id)
+pub(crate) fn done_text(id: Option<&str>) -> String {
+    returned_text(&json!({}), id)
+}
+
+/// The same with a value.
+pub(crate) fn returned_text(value: &Value, id: Option<&str>) -> String {
+    message(&format!(r#""return": {value}"#), id)
 }
 
 fn error_text(error: &CommandError, id: Option<&str>) -> String {
@@ -205,6 +213,15 @@ mod tests {
         assert_eq!(request.id.as_deref(), Some(r#"{"n":  [1, null]}"#));
         assert_eq!((command.name(), command.oob), ("x", false));
         assert!(Request::parse(r#"{"exec-oob": "x"}"#).unwrap().command.unwrap().oob);
+    }
+
+    #[test]
+    fn an_id_of_several_lines_is_answered_in_one() {
+        let request = Request::parse("{\"execute\": \"x\", \"id\": {\r\n\"n\": \"a\\n\"\n}}").unwrap();
+
+        let answer = done_text(request.id.as_deref());
+
+        assert_eq!(answer, "{\"return\": {}, \"id\": {  \"n\": \"a\\n\" }}\r\n");
     }
 
     #[test]
