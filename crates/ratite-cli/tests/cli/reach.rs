@@ -68,7 +68,8 @@ impl Place {
 }
 
 /// What docs/guide/reach.md promises of `ls --json`.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
+    "agent",
     "binary",
     "command_line",
     "consoles",
