@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::output::Bytes;
+use crate::questions::Questions;
 use crate::records::ConsoleText;
 use crate::records::Records;
 
@@ -65,6 +66,8 @@ impl Default for Copied {
 pub(crate) enum Form {
     /// Its bytes, as they are.
     Bytes,
+    /// On a terminal, but for what it would answer.
+    Shown(Questions),
     /// Nothing.
     Nothing,
     /// Records, each a line.
@@ -147,6 +150,7 @@ impl Copy {
                 let found = self.look_at(&bytes);
                 match &mut self.form {
                     Form::Bytes => self.backlog.extend(bytes),
+                    Form::Shown(questions) => self.backlog.extend(questions.without(&bytes)),
                     Form::Nothing => {}
                     Form::Records { records, text } => self.backlog.extend(records.console(text, &bytes)),
                 }

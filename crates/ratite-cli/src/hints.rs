@@ -17,6 +17,7 @@ use ratite::reach::ReachError;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 
+use crate::args;
 use crate::mending::Distribution;
 use crate::mending::JOIN_KVM;
 use crate::mending::Need;
@@ -35,7 +36,9 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { source, .. } => {
-            let hint = about_devices(failure).or_else(|| about_conversation(&**source));
+            let hint = about_devices(failure)
+                .or_else(|| about_conversation(&**source))
+                .or_else(|| about_connection(failure));
             Vec::from_iter(hint)
         }
         Failure::File { path, .. } if path.is_relative() => {
@@ -85,7 +88,29 @@ fn about_devices(failure: &Failure) -> Option<String> {
     };
     Some(hint.into())
 }
+
+/// What helps where nobody can be connected to at an address.
+fn about_connection(failure: &Failure) -> Option<String> {
+    let Failure::Conversation { doing, source, .. } = failure else { return None };
+    let cause = what_the_system_said(&**source)?;
+    match cause.kind() {
+        _ if !doing.starts_with("connect to ") => None,
+        io::ErrorKind::NotFound if doing.starts_with("connect to unix:") => Some(in_folder(
+            "QEMU makes a socket where it is told to, as by `-qmp unix:qmp.sock,server=on,wait=off`; a path that does not begin with `/` begins in the folder `{folder}`",
+        )),
+        io::ErrorKind::ConnectionRefused => {
+            Some("nobody listens at this address; a QEMU that did has ended".into())
+        }
+        _ => None,
+    }
+}
+
+fn what_the_system_said<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    error.downcast_ref().or_else(|| what_the_system_said(error.source()?))
+}
+
 const ONE_CLIENT: &str = "a monitor of QEMU speaks with one client at a time; another one may be connected, and `-qmp` makes more monitors";
+
 fn about_conversation(error: &(dyn Error + 'static)) -> Option<String> {
     let hint = match error.downcast_ref()? {
         AgentError::NoAgent { heard: None, .. } => {
@@ -269,8 +294,20 @@ const ADVICE: &[(&str, &str)] = &[
 ];
 
 fn about_words(words: &str, program: &str) -> Option<String> {
+    if let Some(option) = words.lines().find_map(misplaced) {
+        return Some(format!("`{option}` is an option of `ratite run`: it goes before `--`"));
+    }
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
     Some(in_folder(&advice.replace("{qemu}", program).replace("{join}", JOIN_KVM)))
+}
+
+/// The option of ratite's own that QEMU has been given, and did not know.
+fn misplaced(line: &str) -> Option<&str> {
+    let option = line.strip_suffix(": invalid option")?.rsplit(' ').next()?;
+    let name = option.strip_prefix("--")?;
+    let command = args::command();
+    let run = command.find_subcommand("run")?;
+    run.get_arguments().any(|argument| argument.get_long() == Some(name)).then_some(option)
 }
 
 fn in_folder(advice: &str) -> String {
@@ -292,6 +329,8 @@ mod tests {
     fn what_qemu_says_has_its_hint() {
         check("qemu: unsupported machine type\nUse -machine help…", "`qemu -machine help` lists");
         check("qemu: -nosuch: invalid option", "`qemu -help`");
+        check("qemu: --nosuch: invalid option", "`qemu -help`");
+        check("qemu: --timeout: invalid option", "`--timeout` is an option of `ratite run`: it goes before");
         check("Could not access KVM kernel module: Permission denied", "/dev/kvm is not for");
         check("Could not access KVM kernel module: No such file or directory", "this system offers no");
         check("qemu: error while loading shared libraries: libz.so: No such file or directory", "`ldd qemu`");

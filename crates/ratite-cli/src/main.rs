@@ -16,6 +16,7 @@ mod modes;
 mod output;
 mod progress;
 mod qemu_args;
+mod questions;
 mod records;
 mod report;
 mod signals;

@@ -133,7 +133,11 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
     match outcome {
         Ok(_) => 0,
         Err(Failure::Arguments(error)) if !error.use_stderr() => 0,
-        Err(Failure::Reach { error, .. }) if matches!(**error, ReachError::TimedOut(_)) => 4,
+        Err(Failure::Reach { error, .. })
+            if matches!(**error, ReachError::TimedOut(_)) || is_time_over(&**error) =>
+        {
+            4
+        }
         Err(
             Failure::Ended { .. }
             | Failure::Failed { .. }
@@ -353,6 +357,7 @@ fn last_lines(tail: &Tail, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ratite::qmp::TimedOut;
 
     fn tail(text: &str) -> Tail {
         let mut tail = Tail::default();
@@ -378,6 +383,16 @@ mod tests {
 
         assert_eq!(shortened(&format!("qemu {word}x y")), format!("qemu {start}… y"));
         assert_eq!(shortened(&word), word);
+    }
+
+    #[test]
+    fn a_machine_with_a_name_that_does_not_answer_in_time_is_a_time_over() {
+        let over = TimedOut { what: "QMP session".into(), limit: Duration::from_secs(1) };
+        let source = qmp::Error::TimedOut(over);
+
+        let error = Box::new(ReachError::Qmp { name: "web".into(), source });
+
+        assert_eq!(exit_code::<()>(&Err(Failure::Reach { error, hint: None })), 4);
     }
 
     #[test]

@@ -15,6 +15,21 @@ use ratite::reach::Remote;
 
 use crate::report::Failure;
 
+/// What stands for a machine on every command line that is about one.
+pub(crate) const WORD: &str = "NAME|ADDRESS";
+
+/// What that is where QMP is spoken.
+pub(crate) const MONITOR: &str =
+    "A machine's name, or the address of a QMP monitor: ./qmp.sock, localhost:4444";
+
+/// What that is where a console is attached to.
+pub(crate) const SERIAL_PORT: &str =
+    "A machine's name, or the address of a serial port: ./serial.sock, localhost:4444";
+
+/// What that is where an agent is spoken with.
+pub(crate) const CHANNEL: &str =
+    "A machine's name, or the address of an agent's channel: ./agent.sock, localhost:4444";
+
 /// A machine that some other process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {

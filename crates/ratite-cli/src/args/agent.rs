@@ -7,6 +7,7 @@ use clap::Subcommand;
 use clap::ValueEnum;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -32,7 +33,7 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Runs a program in the guest, and passes on what it writes once it has ended
-    #[command(after_help = EXEC, override_usage = "ratite agent exec [OPTIONS] <TARGET> -- <PROGRAM> [ARGUMENTS]...")]
+    #[command(after_help = EXEC, override_usage = "ratite agent exec [OPTIONS] <NAME|ADDRESS> -- <PROGRAM> [ARGUMENTS]...")]
     Exec(Exec),
     /// Writes a file of the guest to stdout, byte by byte as it is
     #[command(after_help = "Example:\n  ratite agent cat ./agent.sock /var/log/syslog > syslog")]
@@ -110,8 +111,7 @@ pub(crate) enum Verb {
 /// How the agent is reached.
 #[derive(Debug, Args)]
 pub(crate) struct Channel {
-    /// A machine of ratite's by its name, or the address of an agent's channel: ./agent.sock, localhost:4444
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::CHANNEL, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// How long each answer of the agent may take, and how long it is waited for at first
@@ -122,8 +122,7 @@ pub(crate) struct Channel {
 /// How the agent is reached for what takes its time.
 #[derive(Debug, Args)]
 pub(crate) struct SlowChannel {
-    /// A machine of ratite's by its name, or the address of an agent's channel: ./agent.sock, localhost:4444
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::CHANNEL, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// How long it may take, and how long the agent is waited for at first

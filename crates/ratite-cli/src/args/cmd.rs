@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -25,8 +26,7 @@ pub(crate) struct Cmd {
     #[arg(long)]
     pub(crate) no_check: bool,
 
-    /// The machine: an address such as ./qmp.sock or localhost:4444, or a name
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// The QMP command

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Console {
-    /// The machine's name, or the address of a console's socket: a path, or HOST:PORT
-    #[arg(value_name = "NAME|ADDRESS", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::SERIAL_PORT, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// Which console of the machine; by default its first

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -22,8 +23,7 @@ pub(crate) struct Events {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
 
-    /// The machine: an address such as ./qmp.sock or localhost:4444, or a name
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
-    /// The machine: a name, or the address of its QMP monitor
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// What to press, one after the other: a key, or several joined by `-`
@@ -25,14 +25,25 @@ pub(crate) struct Keys {
     #[arg(long, value_name = "LAYOUT", default_value = "us")]
     pub(crate) layout: ratite::Layout,
 
-    /// How long a key is held, up to 10s
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "40ms")]
+    /// How long a key is held, from 1ms to 10s
+    #[arg(long, value_name = "DURATION", value_parser = hold, default_value = "40ms")]
     pub(crate) hold: Duration,
 
-    /// How long QEMU may take to answer each time
+    /// How long each answer of QEMU may take
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "30s")]
-    pub(crate) limit: Duration,
+    pub(crate) timeout: Duration,
 }
+
+/// What [`ratite::Input::hold`] takes as it is.
+fn hold(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        hold if (SHORTEST..=LONGEST).contains(&hold) => Ok(hold),
+        _ => Err("a key is held from 1ms to 10s".into()),
+    }
+}
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(10);
 
 pub(super) const AT_LENGTH: &str = "\
 Presses keys of a machine's keyboard, and releases them.
@@ -71,5 +82,14 @@ mod tests {
         let wrong = Cli::try_parse_from(["ratite", "keys", "./q", "ctrl-altt"]).unwrap_err().to_string();
         assert!(wrong.contains("no key is called `altt`, perhaps `alt`"), "{wrong}");
         assert!(Cli::try_parse_from(["ratite", "keys", "./q"]).is_err());
+    }
+
+    #[test]
+    fn a_key_is_held_as_long_as_is_said_or_not_at_all() {
+        for hold in ["0s", "11s", "1h"] {
+            let wrong = Cli::try_parse_from(["ratite", "keys", "./q", "a", "--hold", hold]).unwrap_err();
+            assert!(wrong.to_string().contains("a key is held from 1ms to 10s"), "{wrong}");
+        }
+        assert!(Cli::try_parse_from(["ratite", "keys", "./q", "a", "--hold", "10s"]).is_ok());
     }
 }

@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use crate::args::Form;
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -33,8 +34,8 @@ pub(crate) enum Verb {
         form: Form,
     },
     /// Sets a property to a value, which is sent as what the property's type is
-    #[command(override_usage = "ratite qom set [OPTIONS] <TARGET> <PATH>.<PROPERTY> <VALUE>\n       \
-                                ratite qom set [OPTIONS] <TARGET> <PATH> <PROPERTY> <VALUE>", after_help = SET)]
+    #[command(override_usage = "ratite qom set [OPTIONS] <NAME|ADDRESS> <PATH>.<PROPERTY> <VALUE>\n       \
+                                ratite qom set [OPTIONS] <NAME|ADDRESS> <PATH> <PROPERTY> <VALUE>", after_help = SET)]
     Set {
         #[command(flatten)]
         machine: Machine,
@@ -78,8 +79,7 @@ pub(crate) enum Verb {
 /// How the machine is reached.
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
-    /// A machine of ratite's by its name, or the address of a QMP monitor: ./qmp.sock, localhost:4444
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// How long each answer of QEMU may take
@@ -89,8 +89,7 @@ pub(crate) struct Machine {
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// A machine of ratite's by its name, or the address of a QMP monitor: ./qmp.sock, localhost:4444
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// PATH.PROPERTY, or PATH

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Screenshot {
-    /// The machine: a name, or the address of its QMP monitor
-    #[arg(value_name = "TARGET", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// Where the picture goes, as a PNG; `-` is stdout
@@ -30,9 +30,9 @@ pub(crate) struct Screenshot {
     #[arg(long, value_name = "NUMBER", requires = "device", default_value_t = 0)]
     pub(crate) head: u32,
 
-    /// How long it may take
+    /// How long all of it may take
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "30s")]
-    pub(crate) limit: Duration,
+    pub(crate) timeout: Duration,
 }
 
 pub(super) const AT_LENGTH: &str = "\

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
@@ -51,8 +52,7 @@ pub(crate) struct Shell {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
 
-    /// The machine: an address such as ./qmp.sock or localhost:4444, or a name; by default $QMP_SOCKET
-    #[arg(value_name = "TARGET", value_parser = Target::parse, conflicts_with = "command")]
+    #[arg(value_name = target::WORD, help = format!("{}; by default $QMP_SOCKET", target::MONITOR), value_parser = Target::parse, conflicts_with = "command")]
     pub(crate) target: Option<Target>,
 
     /// Starts this QEMU with these arguments, and ends it with the shell
@@ -61,7 +61,7 @@ pub(crate) struct Shell {
 }
 
 pub(super) const USAGE: &str = "\
-ratite shell [OPTIONS] [TARGET]
+ratite shell [OPTIONS] [NAME|ADDRESS]
        ratite shell [OPTIONS] -- <QEMU> [ARGUMENTS]...";
 
 pub(super) const AT_LENGTH: &str = "\

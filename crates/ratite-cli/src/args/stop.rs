@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
-    /// The machine's name, or the address of a QEMU's monitor: a path, or HOST:PORT
-    #[arg(value_name = "NAME|ADDRESS", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// Kills it at once, without asking

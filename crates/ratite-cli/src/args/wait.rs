@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::duration;
+use crate::target;
 use crate::target::Target;
 
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// The machine's name, or the address of a QEMU's monitor: a path, or HOST:PORT
-    #[arg(value_name = "NAME|ADDRESS", value_parser = Target::parse)]
+    #[arg(value_name = target::WORD, help = target::MONITOR, value_parser = Target::parse)]
     pub(crate) target: Target,
 
     /// Gives up after a time such as 500ms, 30s, 2m, 1h; the machine runs on

@@ -28,13 +28,11 @@ pub(crate) async fn events(events: &Events) -> Result<(), Failure> {
     let client = clock.wait("QMP session", dialogue::connect(&events.target, options)).await??;
     check(&client, &events.only).await?;
     let mut output = Bytes::to_stdout().map_err(Failure::System)?;
-    let what = match events.count {
-        Some(count) if count.get() == 1 => "event".into(),
-        Some(count) => format!("{count} events"),
-        None => "end of the events".into(),
-    };
-    let told = clock.wait(what, tell(&listener, &mut output, events.count.map(u64::from))).await??;
-    match told {
+    let mut told = 0;
+    let telling = tell(&listener, &mut output, events.count.map(u64::from), &mut told);
+    let ended = clock.wait("event", telling).await;
+    let ended = ended.map_err(|_over| missing(events, told))??;
+    match ended {
         Told::Enough => output.finish().await.map_err(Failure::output),
         Told::Unwritable => Err(Failure::output(output.failure().await)),
         Told::Gone(why) => {
@@ -66,9 +64,25 @@ enum Told {
     Gone(Disconnect),
 }
 
-async fn tell(listener: &Listener, output: &mut Bytes, count: Option<u64>) -> Result<Told, Failure> {
-    let mut left = count.unwrap_or(u64::MAX);
-    while left > 0 {
+/// What is missing when the time is over, after so many events.
+fn missing(events: &Events, told: u64) -> Failure {
+    let what = match events.count.map(u64::from) {
+        Some(1) => "no event came".to_owned(),
+        Some(count) => format!("{told} of {count} events came"),
+        None => "the machine did not end".to_owned(),
+    };
+    let limit = events.timeout.unwrap_or(Duration::MAX);
+    Failure::TimedOut { what, limit, source: None, exit: None, console: None }
+}
+
+/// Tells events up to `count` of them, and counts in `told`.
+async fn tell(
+    listener: &Listener,
+    output: &mut Bytes,
+    count: Option<u64>,
+    told: &mut u64,
+) -> Result<Told, Failure> {
+    while count.is_none_or(|count| *told < count) {
         let next = tokio::select! {
             biased;
             () = output.closed() => return Ok(Told::Unwritable),
@@ -78,7 +92,7 @@ async fn tell(listener: &Listener, output: &mut Bytes, count: Option<u64>) -> Re
             Ok(event) => {
                 let Some(room) = output.room().await else { return Ok(Told::Unwritable) };
                 room.send(line(&event));
-                left -= 1;
+                *told += 1;
             }
             Err(ListenError::Disconnected(why)) => return Ok(Told::Gone(why)),
             // Without a limit it can only lag beside that.

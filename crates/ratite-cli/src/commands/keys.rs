@@ -6,6 +6,7 @@ use ratite::qmp::ExecuteError;
 use ratite::qmp::Options;
 
 use crate::args::Keys;
+use crate::commands::dialogue;
 use crate::commands::unless_signalled;
 use crate::report::Failure;
 use crate::signals::Signals;
@@ -16,8 +17,8 @@ pub(crate) async fn keys(words: &Keys, signals: &mut Signals) -> Result<(), Fail
         words.layout.keys(text).map_err(|error| failure(error.into()))?;
     }
     unless_signalled(signals, async {
-        let options = Options::default().connect_limit(words.limit).command_limit(words.limit);
-        let input = Input::over(words.target.qmp(options).await?).hold(words.hold);
+        let options = Options::default().connect_limit(words.timeout).command_limit(words.timeout);
+        let input = Input::over(dialogue::connect(&words.target, options).await?).hold(words.hold);
         if let Some(text) = &words.text {
             input.type_text(text, words.layout).await.map_err(failure)?;
         }
@@ -35,13 +36,7 @@ fn failure(error: InputError) -> Failure {
             problem: error.to_string(),
             hint: "`--layout` takes us, uk, de or fr: the layout that the guest has".into(),
         },
-        InputError::Command(ExecuteError::TimedOut(timed_out)) => Failure::TimedOut {
-            what: format!("no {}", timed_out.what),
-            limit: timed_out.limit,
-            source: None,
-            exit: None,
-            console: None,
-        },
+        InputError::Command(ExecuteError::TimedOut(over)) => dialogue::timed_out(&over.what, over.limit),
         error => {
             Failure::Conversation { doing: "press the keys".into(), source: Box::new(error), exit: None }
         }

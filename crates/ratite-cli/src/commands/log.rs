@@ -1,10 +1,14 @@
 //! `ratite log`: what a console has recorded, and what it says from then on.
 
+use std::io;
+use std::io::IsTerminal;
+
 use ratite::qmp::Socket;
 use tokio::io::AsyncReadExt;
 
 use crate::args::Log;
 use crate::output::Bytes;
+use crate::questions::Questions;
 use crate::report;
 use crate::report::Failure;
 use crate::target::Target;
@@ -31,12 +35,16 @@ pub(crate) async fn log(log: &Log) -> Result<(), Failure> {
     }
     let mut console = Socket::try_from(attached.stream).map_err(Failure::System)?;
     let output = Bytes::to_stdout().map_err(Failure::System)?;
+    let mut questions = io::stdout().is_terminal().then(Questions::default);
     let mut piece = vec![0; PIECE];
     let is_closed = loop {
         tokio::select! {
             read = console.read(&mut piece) => match read {
                 Ok(count @ 1..) => match output.room().await {
-                    Some(room) => room.send(piece[..count].to_vec()),
+                    Some(room) => room.send(match &mut questions {
+                        Some(questions) => questions.without(&piece[..count]),
+                        None => piece[..count].to_vec(),
+                    }),
                     None => break true,
                 },
                 // A reset is how the end of a killed program looks from here.

@@ -5,6 +5,8 @@ mod configure;
 mod launch;
 mod screenshot;
 
+use std::io;
+use std::io::IsTerminal;
 use std::panic;
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::copy::News;
 use crate::output::Bytes;
 use crate::progress;
 use crate::progress::Progress;
+use crate::questions::Questions;
 use crate::records::Records;
 use crate::report;
 use crate::report::Failure;
@@ -142,6 +145,7 @@ fn form(run: &Run, records: Option<Records>) -> Form {
     match records {
         Some(records) => Form::Records { records, text: Default::default() },
         None if run.watching.quiet => Form::Nothing,
+        None if io::stdout().is_terminal() => Form::Shown(Questions::default()),
         None => Form::Bytes,
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use ratite::Picture;
 use ratite::Screen;
@@ -12,6 +13,8 @@ use ratite::ScreenText;
 use ratite::qmp::Options;
 
 use crate::args::Screenshot;
+use crate::commands::dialogue;
+use crate::commands::dialogue::Clock;
 use crate::commands::unless_signalled;
 use crate::report::Failure;
 use crate::signals::Signals;
@@ -20,13 +23,15 @@ use crate::signals::Signals;
 pub(crate) async fn screenshot(words: &Screenshot, signals: &mut Signals) -> Result<(), Failure> {
     check(words)?;
     unless_signalled(signals, async {
-        let options = Options::default().connect_limit(words.limit).command_limit(words.limit);
-        let client = words.target.qmp(options).await?;
+        let clock = Clock::start(words.timeout);
+        let options = Options::default().connect_limit(Duration::MAX).command_limit(Duration::MAX);
+        let client = clock.wait("QMP session", dialogue::connect(&words.target, options)).await??;
         let screen = match &words.device {
             Some(id) => Screen::over(client).device(id).head(words.head),
             None => Screen::over(client),
         };
-        let png = screen.screenshot_png(words.limit).await.map_err(failure)?;
+        let taken = screen.screenshot_png(Duration::MAX);
+        let png = clock.wait("picture of the screen", taken).await?.map_err(failure)?;
         if let Some(file) = &words.file {
             write(file, &png)?;
         }
@@ -80,12 +85,5 @@ fn write_text(png: &[u8]) -> Result<(), Failure> {
 }
 
 fn failure(error: ScreenError) -> Failure {
-    match error {
-        ScreenError::TimedOut { what, limit, .. } => {
-            Failure::TimedOut { what: format!("no {what}"), limit, source: None, exit: None, console: None }
-        }
-        error => {
-            Failure::Conversation { doing: "take the screenshot".into(), source: Box::new(error), exit: None }
-        }
-    }
+    Failure::Conversation { doing: "take the screenshot".into(), source: Box::new(error), exit: None }
 }

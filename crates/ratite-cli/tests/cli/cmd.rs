@@ -116,11 +116,21 @@ fn without_a_machine_it_fails_and_with_a_silent_one_time_is_over() {
 
     let missing = cmd(address, &["stop"]);
     missing.assert_code(1);
-    missing.assert_says(&["could not connect to unix:", "No such file or directory"]);
-    let _silent = UnixListener::bind(&path).unwrap();
-    let late = ratite(&["cmd", "--timeout", "300ms", address, "stop"]);
-    late.assert_code(4);
-    late.assert_says(&["no QMP session within 300ms", "one client at a time"]);
+    missing.assert_says(&[
+        "could not connect to unix:",
+        "No such file or directory",
+        "hint: QEMU makes a socket",
+    ]);
+    let silent = UnixListener::bind(&path).unwrap();
+    for words in [["cmd", address, "stop"], ["keys", address, "a"], ["screenshot", address, "picture.png"]] {
+        let late = ratite(&[&words[..], &["--timeout", "300ms"]].concat());
+        late.assert_code(4);
+        late.assert_says(&["error: no QMP session", "within 300ms", "one client at a time"]);
+    }
+    drop(silent);
+    let deaf = cmd(address, &["stop"]);
+    deaf.assert_code(1);
+    deaf.assert_says(&["Connection refused", "hint: nobody listens at this address"]);
 }
 
 #[test]
@@ -146,7 +156,13 @@ fn so_many_events_are_enough_and_fewer_are_a_failure() {
     let qemu = Qemu::start_with(&["-S"]);
     let too_few = ratite(&["events", "--count", "1", "--timeout", "3s", &qemu.one()]);
     too_few.assert_code(4);
-    too_few.assert_says(&["no event within 3s"]);
+    too_few.assert_says(&["no event came within 3s"]);
+    let none = ratite(&["events", "--count", "2", "--only", "RESET", "--timeout", "300ms", &qemu.one()]);
+    none.assert_code(4);
+    none.assert_says(&["0 of 2 events came within 300ms"]);
+    let all = ratite(&["events", "--timeout", "300ms", "--only", "RESET", &qemu.one()]);
+    all.assert_code(4);
+    all.assert_says(&["the machine did not end within 300ms"]);
 
     let counted = Ratite::start(&["events", "--count", "1", "--only", "RESUME", &qemu.one()]);
     let outcome = while_stopping_and_going_on(&qemu, || counted.finish());

@@ -33,6 +33,16 @@ fn while_the_console_is_not_shown_a_line_tells_what_goes_on() {
 }
 
 #[test]
+fn what_a_guest_asks_of_the_terminal_is_not_asked_where_nobody_reads_the_answer() {
+    let terminal = Terminal::ratite_with(&[XTERM], &words(&[], &fake(&["console-banner=~ # \x1b[6nup"])));
+
+    terminal.wait_for_raw(b"~ # up");
+    terminal.type_bytes(CTRL_C);
+
+    assert_eq!(terminal.finish().code, 130);
+}
+
+#[test]
 fn a_console_that_goes_into_a_file_is_none_the_worse() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("out");

@@ -69,6 +69,23 @@ impl Place {
     }
 }
 
+/// What docs/guide/reach.md promises of `ls --json`.
+const FIELDS: [&str; 13] = [
+    "agent",
+    "binary",
+    "command_line",
+    "consoles",
+    "log_file",
+    "name",
+    "owner",
+    "pid",
+    "qmp",
+    "state",
+    "uptime_ms",
+    "version",
+    "work_folder",
+];
+
 #[test]
 fn a_named_machine_is_listed_and_stopped_by_another_process() {
     let place = Place::new();
@@ -89,6 +106,9 @@ fn a_named_machine_is_listed_and_stopped_by_another_process() {
     assert!(lines[2].starts_with("web    ") && lines[2].ends_with("running  >"), "{lines:?}");
     let facts: serde_json::Value = serde_json::from_str(json.stdout().lines().nth(1).unwrap()).unwrap();
     assert_eq!((&facts["name"], &facts["owner"]), (&"web".into(), &machine.pid().into()));
+    let mut fields: Vec<_> = facts.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, FIELDS);
     stopped.assert_code(0);
     assert_eq!((stopped.stdout().as_str(), stopped.stderr.as_str()), ("", ""));
     // Its own terminal has nothing to complain about.

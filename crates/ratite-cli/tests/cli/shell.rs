@@ -237,7 +237,7 @@ fn the_address_may_be_in_the_environment() {
     found.assert_code(0);
     let none = Ratite::start_by(&["env", "-u", "QMP_SOCKET"], &["shell"]).finish();
     none.assert_code(2);
-    none.assert_says(&["no machine is named", "QMP_SOCKET"]);
+    none.assert_says(&["no machine is given", "QMP_SOCKET"]);
     let wrong = ratite(&["shell", "localhost:99999"]);
     wrong.assert_code(2);
     wrong.assert_says(&["the port is a decimal number from 0 to 65535"]);

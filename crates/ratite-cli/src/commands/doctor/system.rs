@@ -36,7 +36,7 @@ fn kvm(device: &Path, flags: &str) -> Finding {
         _ => None,
     });
     match open(device) {
-        Ok(()) => finding(State::Ok, "opens; whether guests run on it is measured above".into()),
+        Ok(()) => finding(State::Ok, "opens; whether guests run on it is what `accelerator` says".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match module {
             Some(module) => {
                 finding(State::Warning, format!("not there, and the module `{module}` may be missing"))

@@ -85,7 +85,7 @@ pub(super) async fn find_property(
         Place::Property { path, property } => Ok((path, property)),
         Place::Object { path, properties } => Err(Failure::Usage {
             problem: format!("`{path}` is an object: which of its properties is meant?"),
-            hint: format!("`ratite qom list TARGET {path}` lists its {} properties", properties.len()),
+            hint: format!("`ratite qom list` of `{path}` lists its {} properties", properties.len()),
         }),
     }
 }
@@ -120,7 +120,7 @@ fn pick(path: &str, name: &str, properties: Vec<Property>) -> Result<Place, Fail
         source: None,
         hint: match nearest(name, names) {
             Some(nearest) => meant(nearest),
-            None => format!("`ratite qom list TARGET {path}` lists its {} properties", properties.len()),
+            None => format!("`ratite qom list` of `{path}` lists its {} properties", properties.len()),
         },
     })
 }
@@ -129,8 +129,8 @@ fn pick(path: &str, name: &str, properties: Vec<Property>) -> Result<Place, Fail
 async fn no_object(client: &Client, path: &str, refusal: CommandError) -> Failure {
     let hint = match nearest_object(client, path).await {
         Some((_, Some(nearest))) => meant(&nearest),
-        Some((parent, None)) => format!("`ratite qom list TARGET {parent}` lists what is there"),
-        None => "`ratite qom tree TARGET` lists all objects".into(),
+        Some((parent, None)) => format!("`ratite qom list` of `{parent}` lists what is there"),
+        None => "`ratite qom tree` lists all objects".into(),
     };
     let problem = format!("no object is at `{path}`");
     Failure::NotThere { problem, source: Some(refusal), hint }

@@ -75,7 +75,7 @@ fn target(shell: &Shell) -> Result<Target, Failure> {
             Ok(target) => Ok(target),
             Err(error) => Err(usage(format!("{DEFAULT_TARGET}: {error}"))),
         },
-        _ => Err(usage("no machine is named".into())),
+        _ => Err(usage("no machine is given".into())),
     }
 }
 
