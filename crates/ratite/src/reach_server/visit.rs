@@ -197,7 +197,7 @@ impl Visit {
 
     async fn stop(&mut self, grace: Duration) -> Result<(), Over> {
         let machine = self.desk.machine.upgrade();
-        let Some(running) = machine else { return self.told_end(None).await };
+        let Some(running) = machine else { return self.told_end(Some(None)).await };
         tracing::info!(name = self.desk.name, "another process stops the machine");
         // Goes on if the visitor goes: it was ordered.
         let stopping = tokio::spawn(async move { shutdown::end(&running, grace).await });
