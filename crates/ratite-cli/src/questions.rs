@@ -35,6 +35,11 @@ impl Questions {
         shown
     }
 
+    /// A sequence that has begun and did not come to its end.
+    pub(crate) fn rest(self) -> Vec<u8> {
+        self.begun
+    }
+
     fn go_on(&mut self, byte: u8, shown: &mut Vec<u8>) {
         // Another sequence begins, but for the ESC that ends a text.
         if byte == ESCAPE && !matches!(self.begun.get(1), Some(b']' | b'P')) {

@@ -71,6 +71,7 @@ fn a_machine_is_found_looked_at_spoken_with_and_ended() {
             client.execute("cont", ()).await.unwrap();
             let attached = web.console(None, 1 << 20).await.unwrap();
             assert_eq!((attached.name.as_str(), attached.omitted), ("console", 0));
+            assert_eq!(attached.recorded, console.bytes_seen());
             let theirs = attached.into_console().unwrap();
             let found = theirs.expect(guest::READY, PATIENCE).await.unwrap();
             assert_eq!(found.dropped, 0);

@@ -122,6 +122,8 @@ pub struct Attached {
     pub name: String,
     /// How many bytes the guest had written before those that the stream begins with.
     pub omitted: u64,
+    /// How many bytes of the stream were recorded before: what a guest asked of a terminal then, nobody is to answer now.
+    pub recorded: u64,
     /// What the guest writes, and where one types; in blocking mode. Its end is the console's, or the machine's.
     pub stream: StdUnixStream,
 }
@@ -274,10 +276,10 @@ impl Remote {
     /// Asks for a console's stream.
     async fn open(&self, ask: &Ask) -> Result<Attached, ReachError> {
         let what = "whether there is such a console";
-        let (Opened { name, omitted }, stream) = self.begin(ask, what, ANSWERING).await?;
+        let (Opened { name, omitted, recorded }, stream) = self.begin(ask, what, ANSWERING).await?;
         let stream = stream.into_std().map_err(|source| self.broken(source))?;
         stream.set_nonblocking(false).map_err(|source| self.broken(source))?;
-        Ok(Attached { name, omitted, stream })
+        Ok(Attached { name, omitted, recorded, stream })
     }
 
     /// Asks for a stream, and reads the answer alone.

@@ -77,6 +77,9 @@ pub(crate) struct Opened {
     pub(crate) name: String,
     /// How many recorded bytes came before those that follow, and are not recorded any more, or were not asked for.
     pub(crate) omitted: u64,
+    /// How many of the bytes that follow were recorded before.
+    #[serde(default)]
+    pub(crate) recorded: u64,
 }
 
 /// What comes before what an agent says.

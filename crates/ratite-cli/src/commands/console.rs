@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::args::Console;
 use crate::modes::Modes;
 use crate::output::Bytes;
+use crate::questions::Questions;
 use crate::report;
 use crate::report::Failure;
 use crate::signals::Signals;
@@ -59,7 +60,7 @@ enum End {
 
 /// Attaches to a console until the user detaches, or it ends.
 pub(crate) async fn console(console: &Console, signals: &mut Signals) -> Result<(), Failure> {
-    let (socket, what) = tokio::select! {
+    let Line { socket, what, recorded } = tokio::select! {
         biased;
         signal = signals.next() => return Err(Failure::Signal { signal, source: None }),
         connected = connect(console) => connected?,
@@ -78,7 +79,7 @@ pub(crate) async fn console(console: &Console, signals: &mut Signals) -> Result<
         biased;
         signal = signals.next() => Err(Failure::Signal { signal, source: None }),
         end = type_into(writer, keys, terminal.is_some()) => Ok(end),
-        end = show(reader, &output, &mut modes) => Ok(end),
+        end = show(reader, recorded, &output, &mut modes) => Ok(end),
         () = output.closed() => Ok(End::Unwritable),
         never = step_aside(&mut stops, terminal.as_ref()) => match never {},
     };
@@ -100,15 +101,25 @@ pub(crate) async fn console(console: &Console, signals: &mut Signals) -> Result<
     last_words
 }
 
-/// The stream of a console, and what it is called.
-async fn connect(console: &Console) -> Result<(Socket, String), Failure> {
+/// The stream of a console.
+struct Line {
+    socket: Socket,
+    /// What it is called.
+    what: String,
+    /// How many bytes come first that are for show: whoever asked something in them does not wait for an answer any more.
+    recorded: u64,
+}
+
+async fn connect(console: &Console) -> Result<Line, Failure> {
     match &console.target {
         Target::Name(name) => {
             let replay = console.replay.unwrap_or(if io::stdin().is_terminal() { REPLAY } else { 0 });
             let attached = remote(name).await?.console(console.console.as_deref(), replay).await;
             let attached = attached.map_err(failure)?;
             let what = format!("`{name}`, console `{}`", attached.name);
-            Ok((Socket::try_from(attached.stream).map_err(Failure::System)?, what))
+            let recorded = attached.recorded;
+            let socket = Socket::try_from(attached.stream).map_err(Failure::System)?;
+            Ok(Line { socket, what, recorded })
         }
         Target::Address(_) if console.console.is_some() => Err(Failure::Usage {
             problem: "an address is that of one console".into(),
@@ -123,7 +134,7 @@ async fn connect(console: &Console) -> Result<(Socket, String), Failure> {
             };
             let socket =
                 socket.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
-            Ok((socket, address.to_string()))
+            Ok(Line { socket, what: address.to_string(), recorded: 0 })
         }
     }
 }
@@ -171,13 +182,21 @@ async fn type_into(
 }
 
 /// Shows what the guest writes, up to the console's end.
-async fn show(mut reader: ReadHalf<Socket>, output: &Bytes, modes: &mut Modes) -> End {
+async fn show(mut reader: ReadHalf<Socket>, mut recorded: u64, output: &Bytes, modes: &mut Modes) -> End {
     let mut piece = vec![0; PIECE];
+    let mut questions = io::stdout().is_terminal().then(Questions::default);
     // A reset is how the end of a killed program looks from here.
     while let Ok(count @ 1..) = reader.read(&mut piece).await {
         modes.watch(&piece[..count]);
+        let (old, new) = piece[..count].split_at(count.min(usize::try_from(recorded).unwrap_or(count)));
+        recorded -= old.len() as u64;
+        let mut shown = questions.as_mut().map_or_else(|| old.to_vec(), |questions| questions.without(old));
+        if recorded == 0 {
+            shown.extend(questions.take().map(Questions::rest).unwrap_or_default());
+        }
+        shown.extend(new);
         match output.room().await {
-            Some(room) => room.send(piece[..count].to_vec()),
+            Some(room) => room.send(shown),
             None => return End::Unwritable,
         }
     }

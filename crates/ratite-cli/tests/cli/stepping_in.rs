@@ -222,3 +222,18 @@ fn the_console_of_a_stranger_is_attached_by_its_address() {
     let ended = terminal.finish();
     assert_eq!((ended.code, ended.settings), (0, unchanged()));
 }
+
+#[test]
+fn what_a_guest_asked_of_a_terminal_before_is_not_answered_now() {
+    let place = Place::new();
+    let machine = place.run("web", &fake(&["console-banner=~ # \x1b[6nup"]), "up");
+
+    let terminal = attach(&place, "web");
+    terminal.wait_for_raw(b"~ # up");
+    place.ratite(&["cmd", "--no-check", "web", "fake-console", "text=\x1b[6nasked"]).assert_code(0);
+    terminal.wait_for_raw(b"\x1b[6nasked");
+    terminal.type_bytes(ESCAPE);
+
+    assert_eq!(terminal.finish().code, 0);
+    stop(&place, machine);
+}

@@ -163,7 +163,7 @@ impl Visit {
         typed: Vec<u8>,
     ) -> Result<(), Over> {
         let (last, omitted) = last_recorded(&console, replay).await;
-        self.answer(Opened { name, omitted }).await?;
+        self.answer(Opened { name, omitted, recorded: last.len() as u64 }).await?;
         self.write(&last).await?;
         let Self { reader, writer, desk } = self;
         let typing = async {
@@ -186,7 +186,7 @@ impl Visit {
         let recorded = console.tail(usize::MAX);
         let (omitted, there) = (recorded.omitted, recorded.bytes.len() as u64);
         drop(recorded);
-        self.answer(Opened { name, omitted }).await?;
+        self.answer(Opened { name, omitted, recorded: there }).await?;
         let most = if follow { u64::MAX } else { there };
         let Self { reader, writer, desk } = self;
         tokio::select! {
