@@ -44,7 +44,7 @@ pub(crate) enum Verb {
         path: String,
     },
     /// Writes stdin into a file of the guest, over what is there
-    #[command(after_help = "Example:\n  ratite agent write ./agent.sock /root/job.sh < job.sh")]
+    #[command(after_help = "Example:\n  ratite agent write ./agent.sock /tmp/job.sh < job.sh")]
     Write {
         #[command(flatten)]
         channel: Channel,
