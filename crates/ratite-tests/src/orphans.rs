@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::sync::RwLockReadGuard;
+use std::sync::RwLockWriteGuard;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -312,12 +313,19 @@ pub fn wait_until_gone(pid: u32, limit: Duration) -> bool {
     }
 }
 
+/// Who counts what this process has holds it alone; who only adds to that shares it.
+static COUNTED: RwLock<()> = RwLock::new(());
+
 /// Lets one test at a time go on, so that what it counts is its own.
 ///
 /// A test that failed meanwhile does not make the others fail.
-pub fn exclusive() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
+    COUNTED.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets a test go on beside others of its kind, but beside none that counts: it has children or descriptors of its own.
+pub fn uncounted() -> RwLockReadGuard<'static, ()> {
+    COUNTED.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The folders of machines of this process directly below `base`.

@@ -9,6 +9,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
+use crate::orphans::uncounted;
 use crate::orphans::wait_until_gone;
 use crate::scenario::HANGING;
 use crate::scenario::send_signal;
@@ -26,6 +27,7 @@ pub fn apart(test: &str, act: impl FnOnce()) {
     if env::var_os(APART).is_some() {
         return act();
     }
+    let _beside_no_one_who_counts = uncounted();
     let folder = tempfile::tempdir().expect("a runtime folder");
     let program = env::current_exe().expect("this program has a path");
     let mut command = Command::new(program);
