@@ -79,7 +79,7 @@ async fn negotiate(
             Message::Reply(reply) => reply,
             Message::Event(event) => {
                 for subscription in subscriptions {
-                    subscription.deliver(&event);
+                    subscription.deliver(std::slice::from_ref(&event));
                 }
                 continue;
             }

@@ -14,7 +14,9 @@ use tokio::io::ReadBuf;
 
 use crate::codec::Decoder;
 use crate::codec::Limits;
+use crate::envelope::Envelope;
 use crate::error::Disconnect;
+use crate::message::Arrival;
 use crate::message::Message;
 use crate::socket::Socket;
 use crate::transcript::Direction;
@@ -27,6 +29,8 @@ pub(crate) struct Wire {
     outgoing: Option<Outgoing>,
     limits: Limits,
     transcript: Option<Transcript>,
+    /// The peer says nothing more; what it said may not have been looked at to its end.
+    ended: Option<Disconnect>,
 }
 
 #[derive(Debug)]
@@ -39,7 +43,7 @@ struct Outgoing {
 
 impl Wire {
     pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
-        Self { socket, decoder: Decoder::new(limits), outgoing: None, limits, transcript }
+        Self { socket, decoder: Decoder::new(limits), outgoing: None, limits, transcript, ended: None }
     }
 
     pub(crate) fn carries_descriptors(&self) -> bool {
@@ -87,24 +91,54 @@ impl Wire {
         Poll::Pending
     }
 
+    /// The next message of those that were read.
+    pub(crate) fn next(&mut self) -> Result<Option<Arrival<'_>>, Disconnect> {
+        let Some((text, envelope)) = self.decoder.next_read().map_err(Disconnect::Malformed)? else {
+            return Ok(None);
+        };
+        if let Some(transcript) = &self.transcript {
+            transcript.note(Direction::Received, text);
+        }
+        let envelope = envelope.map_or_else(|| Envelope::parse(text), Ok).map_err(Disconnect::Malformed)?;
+        Ok(Some(Arrival { text, envelope, depth_limit: self.limits.depth }))
+    }
+
+    /// Reads what the socket has, once [`Wire::next`] finds nothing more in what was read before.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
+        if let Some(why) = &self.ended {
+            return Poll::Ready(Err(self
+                .decoder
+                .finish()
+                .map_or_else(Disconnect::Malformed, |()| why.clone())));
+        }
+        let mut space = ReadBuf::new(self.decoder.space());
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, &mut space);
+        let count = space.filled().len();
+        self.decoder.filled(count);
+        match outcome {
+            Poll::Pending => {
+                self.decoder.rest();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(())) if count > 0 => {}
+            Poll::Ready(Ok(())) => {
+                self.ended = Some(Disconnect::ByPeer);
+                self.decoder.close();
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Disconnect::io("read from", error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// The next message, read from the socket if need be.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Disconnect>> {
         loop {
-            match self.decode() {
-                Ok(Some(message)) => return Poll::Ready(Ok(message)),
+            match self.next() {
+                Ok(Some(arrival)) => return Poll::Ready(arrival.into_message()),
                 Ok(None) => {}
                 Err(why) => return Poll::Ready(Err(why)),
             }
-            let mut space = ReadBuf::new(self.decoder.space());
-            let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space));
-            let count = space.filled().len();
-            match outcome {
-                Ok(()) if count == 0 => return Poll::Ready(Err(self.ended())),
-                Ok(()) => self.decoder.filled(count),
-                Err(error) => {
-                    return Poll::Ready(Err(Disconnect::io("read from", error)));
-                }
-            }
+            ready!(self.poll_read(cx))?;
         }
     }
 
@@ -120,23 +154,5 @@ impl Wire {
             }
         })
         .await
-    }
-
-    fn decode(&mut self) -> Result<Option<Message>, Disconnect> {
-        let Some(text) = self.decoder.next().map_err(Disconnect::Malformed)? else {
-            return Ok(None);
-        };
-        if let Some(transcript) = &self.transcript {
-            transcript.note(Direction::Received, text);
-        }
-        let message = match Message::parse(text).map_err(Disconnect::Malformed)? {
-            Message::Reply(reply) => Message::Reply(reply.with_depth_limit(self.limits.depth)),
-            other => other,
-        };
-        Ok(Some(message))
-    }
-
-    fn ended(&self) -> Disconnect {
-        self.decoder.finish().map_or_else(Disconnect::Malformed, |()| Disconnect::ByPeer)
     }
 }
