@@ -28,13 +28,13 @@ pub use limits::Limits;
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Buffer,
-    /// How far behind the first unread byte the scanner has looked, and how far somebody has for the end of a line.
+    /// How far behind the first unread byte the scanner has looked, and how far there is no end of a line.
     scanned: usize,
     searched: usize,
     /// Whether the line in which the message begins was read, and is no message.
     is_odd: bool,
-    /// Whether nothing more will come.
-    has_ended: bool,
+    /// Whether the end of a line is worth waiting for.
+    is_patient: bool,
     state: State,
     depth: usize,
     limit: usize,
@@ -59,9 +59,8 @@ enum State {
     Escape,
 }
 
-/// So much of a message without the end of its line is looked at though it is plainly not the whole: a peer that sends no
-/// line ends is answered all the same. More waits for the end of the line, or for what may be its last brace.
-const LOOKED_AT: usize = 16 << 10;
+/// So much without the end of a line is looked at by who is patient, too.
+const LOOKED_AT: usize = 256 << 10;
 
 impl Decoder {
     /// A decoder that refuses messages longer than `limits.message`.
@@ -72,7 +71,7 @@ impl Decoder {
             scanned: 0,
             searched: 0,
             is_odd: false,
-            has_ended: false,
+            is_patient: false,
             state: State::Between,
             depth: 0,
             limit: limits.message.min(LONGEST_MESSAGE),
@@ -116,14 +115,17 @@ impl Decoder {
         self.buffer.filled(count);
     }
 
-    /// Says that nothing is to be read for now: what holds no bytes is given back.
-    pub(crate) fn rest(&mut self) {
-        self.buffer.rest();
+    /// Says that there may be more to read at once: what has no line end yet need not be looked at before.
+    pub(crate) fn be_patient(&mut self) {
+        self.is_patient = true;
     }
 
-    /// Says that nothing more will come: what is there is all there is.
-    pub(crate) fn close(&mut self) {
-        self.has_ended = true;
+    /// Says that nothing more can be read for now; whether a message may be there all the same.
+    pub(crate) fn rest(&mut self) -> bool {
+        let waited = self.is_patient && self.waits_for_line_end();
+        self.is_patient = false;
+        self.buffer.rest();
+        waited
     }
 
     /// Adds bytes that are already in memory.
@@ -150,7 +152,7 @@ impl Decoder {
     pub(crate) fn next_read(&mut self) -> Result<Option<(&str, Option<Envelope>)>, Malformed> {
         let (length, envelope) = match self.line() {
             Some((length, envelope)) => (length, Some(envelope)),
-            None if self.is_plainly_incomplete() => return Ok(None),
+            None if self.is_patient && self.waits_for_line_end() => return Ok(None),
             None => match self.scan()? {
                 Some(length) => (length, None),
                 None => return Ok(None),
@@ -159,6 +161,7 @@ impl Decoder {
         self.forget(0);
         self.state = State::Between;
         self.after_sentinel = std::mem::take(&mut self.sentinel);
+        self.searched = self.searched.saturating_sub(length);
         let bytes = self.buffer.take(length);
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some((text, envelope))),
@@ -178,33 +181,22 @@ impl Decoder {
             let unread = self.buffer.unread();
             let blanks =
                 unread.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
-            if blanks > 0 {
-                self.buffer.skip(blanks);
-                self.searched = 0;
-            }
+            self.forget(blanks);
         }
         let unread = self.buffer.unread();
-        let Some(end) = memchr(b'\n', &unread[self.searched..]).map(|end| self.searched + end) else {
-            self.searched = unread.len();
-            return None;
-        };
-        let line = &unread[..end];
+        let end = memchr(b'\n', &unread[self.searched..]);
+        self.searched = end.map_or(unread.len(), |end| self.searched + end);
+        let line = &unread[..end.map(|_| self.searched)?];
         let length = line.trim_ascii_end().len();
-        let envelope = match std::str::from_utf8(line) {
-            Ok(text) if length <= self.limit => Envelope::read(text),
-            _ => None,
-        };
+        let envelope = if length <= self.limit { Envelope::read(line) } else { None };
         self.is_odd = envelope.is_none();
         envelope.map(|envelope| (length, envelope))
     }
 
-    /// Whether it would be in vain to look for the end of a message: its line has not ended, nor has it perhaps itself.
-    fn is_plainly_incomplete(&self) -> bool {
-        let unread = self.buffer.unread();
-        unread.len() > LOOKED_AT
-            && unread.len() <= self.limit
-            && unread.last() != Some(&b'}')
-            && !(self.delimited || self.is_odd || self.has_ended)
+    /// Whether a line has begun whose end may show that it is one message.
+    fn waits_for_line_end(&self) -> bool {
+        let length = self.buffer.unread().len();
+        !self.delimited && !self.is_odd && (1..=LOOKED_AT.min(self.limit)).contains(&length)
     }
 
     /// Goes on behind the line in which no message begins; what of that line is yet to come will be refused, too.
@@ -231,7 +223,8 @@ impl Decoder {
     /// Hands out `count` bytes to nobody, and begins anew behind them.
     fn forget(&mut self, count: usize) {
         self.buffer.skip(count);
-        (self.scanned, self.searched, self.is_odd) = (0, 0, false);
+        self.searched = self.searched.saturating_sub(count);
+        (self.scanned, self.is_odd) = (0, false);
     }
 
     /// Looks at the bytes not yet seen, up to the end of a message; how long it is.

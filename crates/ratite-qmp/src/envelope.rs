@@ -56,16 +56,13 @@ impl Envelope {
     /// # Errors
     /// [`Malformed`] when it is none.
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
-        Self::read(text).map_or_else(|| General::read(text), Ok)
+        Self::read(text.as_bytes()).map_or_else(|| General::read(text), Ok)
     }
 
-    /// Reads a text that is one JSON object in QEMU's own manner, blanks around it allowed; `None` leaves the judgement to
-    /// the general reader.
-    pub(crate) fn read(text: &str) -> Option<Self> {
-        if text.len() > u32::MAX as usize {
-            return None;
-        }
-        let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
+    /// Reads what is one JSON object in QEMU's own manner, blanks around it allowed; `None` leaves the judgement to the
+    /// general reader. That strings are UTF-8 is not looked at.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
         let mut envelope = Self::default();
         cursor.skip_blanks();
         cursor.take(b'{')?;
@@ -323,7 +320,7 @@ mod tests {
     fn the_members_are_found_wherever_they_stand() {
         let text = r#" {"x": [{"event": 1}], "return":{"a":"}\"{"} , "id" : 7,"id":-1.5e+3 } "#;
 
-        let envelope = Envelope::read(text).unwrap();
+        let envelope = Envelope::read(text.as_bytes()).unwrap();
 
         assert_eq!(envelope.result.of(text), Some(r#"{"a":"}\"{"}"#));
         assert_eq!(envelope.id.of(text), Some("-1.5e+3"));
@@ -366,7 +363,7 @@ mod tests {
             "{\"a\":nul}",
         ];
         for text in texts {
-            assert_eq!(Envelope::read(text), None, "{text}");
+            assert_eq!(Envelope::read(text.as_bytes()), None, "{text}");
             assert!(serde_json::from_str::<Value>(text).is_err() || !text.starts_with('{'), "{text}");
         }
     }
@@ -375,8 +372,8 @@ mod tests {
     fn the_depth_has_a_limit() {
         let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
 
-        assert!(Envelope::read(&nested(64)).is_some());
-        assert!(Envelope::read(&nested(66)).is_none());
+        assert!(Envelope::read(nested(64).as_bytes()).is_some());
+        assert!(Envelope::read(nested(66).as_bytes()).is_none());
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -402,7 +399,7 @@ mod tests {
             let message = json!({ "event": name, "data": value, "timestamp": { "seconds": 1 } });
             let text = if pretty { serde_json::to_string_pretty(&message).unwrap() } else { message.to_string() };
 
-            let envelope = Envelope::read(&text).unwrap();
+            let envelope = Envelope::read(text.as_bytes()).unwrap();
 
             let quoted = format!("\"{name}\"");
             prop_assert_eq!(envelope.event.of(&text), Some(quoted.as_str()));
@@ -420,7 +417,7 @@ mod tests {
             let end = at + text[at..].chars().next().map_or(0, char::len_utf8);
             text.replace_range(at..end, &byte);
 
-            let read = Envelope::read(&text).is_some();
+            let read = Envelope::read(text.as_bytes()).is_some();
 
             let judged = serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok();
             prop_assert!(!read || judged, "{}", text);

@@ -103,7 +103,8 @@ impl Wire {
         Ok(Some(Arrival { text, envelope, depth_limit: self.limits.depth }))
     }
 
-    /// Reads what the socket has, once [`Wire::next`] finds nothing more in what was read before.
+    /// Reads what the socket has, once [`Wire::next`] finds nothing more in what was read before; it may then find more
+    /// though nothing was read.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
         if let Some(why) = &self.ended {
             return Poll::Ready(Err(self
@@ -116,14 +117,12 @@ impl Wire {
         let count = space.filled().len();
         self.decoder.filled(count);
         match outcome {
-            Poll::Pending => {
-                self.decoder.rest();
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(())) if count > 0 => {}
+            Poll::Pending if self.decoder.rest() => {}
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if count > 0 => self.decoder.be_patient(),
             Poll::Ready(Ok(())) => {
                 self.ended = Some(Disconnect::ByPeer);
-                self.decoder.close();
+                self.decoder.rest();
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Disconnect::io("read from", error))),
         }
