@@ -155,14 +155,18 @@ impl Connection {
         }
     }
 
-    /// Sends what waits, one command after the other, as far as the window and the socket let it; ready only with the
+    /// Sends what waits, several commands at once, as far as the window and the socket let it; ready only with the
     /// reason why nothing can be written any more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
         loop {
-            if self.wire.is_idle() {
-                let Some((id, mut command)) = self.desk.pending.next() else { return Poll::Pending };
+            while self.wire.has_room()
+                && let Some((id, mut command)) = self.desk.pending.next()
+            {
                 let fds = std::mem::take(&mut command.fds);
-                self.wire.push(id, encode(&command, id), fds);
+                self.wire.push(id, encode(&command, id), fds, command.oob);
+            }
+            if self.wire.is_idle() {
+                return Poll::Pending;
             }
             if let Poll::Ready(why) = self.wire.poll_flush(cx) {
                 return Poll::Ready(why);

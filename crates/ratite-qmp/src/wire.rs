@@ -2,6 +2,7 @@
 //!
 //! Owns the socket, the decoder and what is yet to be written; knows no order and no meaning.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -26,7 +27,8 @@ use crate::transcript::Transcript;
 pub(crate) struct Wire {
     socket: Socket,
     decoder: Decoder,
-    outgoing: Option<Outgoing>,
+    /// What is to be written: at most one that has begun, the urgent ones, then the others.
+    outgoing: VecDeque<Outgoing>,
     limits: Limits,
     transcript: Option<Transcript>,
     /// The peer says nothing more; what it said may not have been looked at to its end.
@@ -39,56 +41,110 @@ struct Outgoing {
     text: String,
     written: usize,
     fds: Vec<OwnedFd>,
+    is_urgent: bool,
 }
+
+impl Outgoing {
+    fn rest(&self) -> &[u8] {
+        &self.text.as_bytes()[self.written..]
+    }
+}
+
+/// How many messages are written at once.
+const MOST_AT_ONCE: usize = 32;
+
+/// How long they are together; a longer one is written alone.
+const MOST_BYTES_AT_ONCE: usize = 16 << 10;
 
 impl Wire {
     pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
-        Self { socket, decoder: Decoder::new(limits), outgoing: None, limits, transcript, ended: None }
+        Self {
+            socket,
+            decoder: Decoder::new(limits),
+            outgoing: VecDeque::new(),
+            limits,
+            transcript,
+            ended: None,
+        }
     }
 
     pub(crate) fn carries_descriptors(&self) -> bool {
         self.socket.carries_descriptors()
     }
 
-    /// Whether a message can be pushed.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.outgoing.is_none()
+    /// Whether another message is worth being pushed: what waits elsewhere can still be given up at no cost.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outgoing.len() < MOST_AT_ONCE
     }
 
-    /// Takes the message of the command `id`, to be written by the next flushes; `fds` travel with its first byte.
-    ///
-    /// One at a time: what waits elsewhere can still be given up.
-    pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>) {
-        debug_assert!(self.is_idle(), "one message at a time");
-        self.outgoing = Some(Outgoing { id, text, written: 0, fds });
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Takes the message of the command `id`, to be written by the next flushes, before those that are not urgent if it is;
+    /// `fds` travel with its first byte.
+    pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>, is_urgent: bool) {
+        let waits = |message: &Outgoing| message.written == 0 && !message.is_urgent;
+        let place = self.outgoing.iter().position(waits).filter(|_| is_urgent);
+        let message = Outgoing { id, text, written: 0, fds, is_urgent };
+        self.outgoing.insert(place.unwrap_or(self.outgoing.len()), message);
     }
 
     /// Forgets the message of the command `id`, unless its first byte has gone.
     pub(crate) fn take_back(&mut self, id: u64) {
-        self.outgoing.take_if(|message| message.id == id && message.written == 0);
+        self.outgoing.retain(|message| message.id != id || message.written > 0);
     }
 
     /// Writes what there is to write; ready only with the reason why nothing can be written any more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
-        while let Some(message) = &mut self.outgoing {
-            let rest = &message.text.as_bytes()[message.written..];
-            let count = match ready!(self.socket.poll_send(cx, rest, &message.fds)) {
-                Ok(count) => count,
+        while let Some(first) = self.outgoing.front() {
+            let together = self.together();
+            let bytes = if together.is_empty() { first.rest() } else { &together };
+            match ready!(self.socket.poll_send(cx, bytes, &first.fds)) {
+                Ok(count) => self.written(count),
                 Err(error) => return Poll::Ready(Disconnect::io("write to", error)),
-            };
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The messages that one system call can write; empty if that is only the first one.
+    fn together(&self) -> Vec<u8> {
+        let mut messages = self.outgoing.iter();
+        let Some(first) = messages.next() else { return Vec::new() };
+        let mut length = first.rest().len();
+        // Descriptors come with a first byte, and only with that of the first message.
+        let fits = |message: &&Outgoing| {
+            length += message.text.len();
+            message.fds.is_empty() && length <= MOST_BYTES_AT_ONCE
+        };
+        let more = messages.take_while(fits).count();
+        if more == 0 {
+            Vec::new()
+        } else {
+            self.outgoing.iter().take(1 + more).flat_map(Outgoing::rest).copied().collect()
+        }
+    }
+
+    /// Says that `count` bytes have gone.
+    fn written(&mut self, mut count: usize) {
+        while count > 0
+            && let Some(message) = self.outgoing.front_mut()
+        {
             if message.written == 0
                 && let Some(transcript) = &self.transcript
             {
                 transcript.note(Direction::Sent, &message.text);
             }
-            message.written += count;
+            let part = count.min(message.rest().len());
+            message.written += part;
+            count -= part;
             // They have gone with the first byte; our copies are closed here.
             message.fds.clear();
-            if message.written == message.text.len() {
-                self.outgoing = None;
+            if message.rest().is_empty() {
+                self.outgoing.pop_front();
             }
         }
-        Poll::Pending
     }
 
     /// The next message of those that were read.
