@@ -47,7 +47,12 @@ pub(crate) struct Laps {
 impl Laps {
     /// Begins now.
     pub(crate) fn begin() -> Self {
-        Self { laps: Vec::with_capacity(1 << 16), cpu: cpu_time(), until: sample_time(), start: Instant::now() }
+        Self {
+            laps: Vec::with_capacity(1 << 16),
+            cpu: cpu_time(),
+            until: sample_time(),
+            start: Instant::now(),
+        }
     }
 
     /// Whether another lap is due; without it being counted, `began` is when it begins.

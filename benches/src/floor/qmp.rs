@@ -57,5 +57,8 @@ impl RawSession {
 /// How many lines end in `bytes`.
 pub(crate) fn count_lines(bytes: &[u8]) -> usize {
     // Counted in lanes of 255 bytes, which the compiler turns into vector instructions.
-    bytes.chunks(255).map(|lane| usize::from(lane.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>())).sum()
+    bytes
+        .chunks(255)
+        .map(|lane| usize::from(lane.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>()))
+        .sum()
 }

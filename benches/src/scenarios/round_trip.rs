@@ -9,6 +9,7 @@ use ratite_qmp::Options;
 use tokio::runtime::Runtime;
 
 use crate::contenders;
+use crate::contenders::qapi::QueryStatus;
 use crate::floor::qmp::RawSession;
 use crate::measure;
 use crate::measure::Laps;
@@ -93,8 +94,8 @@ const PEER_FIGURES: &[Figure] = &[
     ]),
 ];
 
-/// A command that both the peer and a real QEMU answer with an empty object.
-const COMMAND: &str = "query-name";
+/// A command that both the peer and a real QEMU answer.
+const COMMAND: &str = "query-status";
 
 /// Who answers, and where.
 enum Setting {
@@ -130,7 +131,7 @@ fn floor(setting: &Setting) -> Result<Sample, Failure> {
     let mut session = RawSession::begin(socket, "")?;
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
-        session.write(br#"{"execute":"query-name","id":1}"#)?;
+        session.write(br#"{"execute":"query-status","id":1}"#)?;
         session.read_lines(1)?;
         laps.end(began);
     }
@@ -176,7 +177,7 @@ fn qapi(setting: &Setting) -> Result<Sample, Failure> {
         let (service, _reading) = contenders::qapi::begin(socket).await?.spawn_tokio();
         let mut laps = Laps::begin();
         while let Some(began) = laps.next() {
-            service.execute(qapi::qmp::query_name {}).await?;
+            service.execute(QueryStatus {}).await?;
             laps.end(began);
         }
         Ok(laps.sample())

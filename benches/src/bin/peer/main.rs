@@ -31,7 +31,8 @@ pub unsafe extern "C" fn main(count: c_int, words: *const *const c_char) -> c_in
     // SAFETY: the C library gives `count` strings.
     let words = unsafe { std::slice::from_raw_parts(words, count) };
     // SAFETY: each of them ends with a zero, and lives as long as the process.
-    let words: Vec<&[u8]> = words.iter().skip(1).map(|word| unsafe { CStr::from_ptr(*word) }.to_bytes()).collect();
+    let words: Vec<&[u8]> =
+        words.iter().skip(1).map(|word| unsafe { CStr::from_ptr(*word) }.to_bytes()).collect();
     let play = Play::from_environment();
     if play.fail {
         system::complain(b"peer: told to fail before the monitor is ready\n");
