@@ -14,11 +14,6 @@ pub(crate) fn sample_time() -> Duration {
     Duration::from_millis(if is_quick() { 50 } else { 500 })
 }
 
-/// How many times a sample does what it counts, `full` unless the run is only a trial.
-pub(crate) fn count(full: usize) -> usize {
-    if is_quick() { full / 10 } else { full }
-}
-
 /// Whether this is only to see that everything works (`--quick`).
 pub(crate) fn is_quick() -> bool {
     std::env::var_os("YARDSTICK_QUICK").is_some()
@@ -39,26 +34,20 @@ pub(crate) fn cpu_time() -> Duration {
 #[derive(Debug)]
 pub(crate) struct Laps {
     laps: Vec<Duration>,
-    start: Instant,
-    cpu: Duration,
+    clock: Clock,
     until: Duration,
 }
 
 impl Laps {
-    /// Begins now.
+    /// Begins now, and goes on as long as a sample should take.
     pub(crate) fn begin() -> Self {
-        Self {
-            laps: Vec::with_capacity(1 << 16),
-            cpu: cpu_time(),
-            until: sample_time(),
-            start: Instant::now(),
-        }
+        Self { laps: Vec::with_capacity(1 << 16), until: sample_time(), clock: Clock::start() }
     }
 
-    /// Whether another lap is due; without it being counted, `began` is when it begins.
+    /// When the next lap begins; `None` once the sample has taken long enough.
     pub(crate) fn next(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        (now - self.start < self.until).then_some(now)
+        (now - self.clock.start < self.until).then_some(now)
     }
 
     /// Counts a lap that began at `began` and ends now.
@@ -68,11 +57,37 @@ impl Laps {
 
     /// Median and 99th percentile in µs, and the CPU time each in µs.
     pub(crate) fn sample(mut self) -> Sample {
-        let cpu = cpu_time() - self.cpu;
+        let cpu = cpu_time() - self.clock.cpu;
         let count = self.laps.len();
         self.laps.sort_unstable();
         let at = |share: usize| self.laps.get(count * share / 100).map_or(f64::NAN, |lap| micros(*lap));
         vec![("wall_us", at(50)), ("p99_us", at(99)), ("cpu_us", micros(cpu) / count as f64)]
+    }
+}
+
+/// How much is done in the time that a sample takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+    cpu: Duration,
+}
+
+impl Clock {
+    /// Starts now.
+    pub(crate) fn start() -> Self {
+        Self { cpu: cpu_time(), start: Instant::now() }
+    }
+
+    /// Whether a sample has not taken long enough yet.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.start.elapsed() < sample_time()
+    }
+
+    /// That `count` were done since the start: how many a second, and the CPU time each in µs.
+    pub(crate) fn rate(&self, count: usize) -> Sample {
+        let (wall, cpu) = (self.start.elapsed(), cpu_time() - self.cpu);
+        let count = count as f64;
+        vec![("per_s", count / wall.as_secs_f64()), ("cpu_us", micros(cpu) / count)]
     }
 }
 

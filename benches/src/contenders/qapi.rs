@@ -23,6 +23,9 @@ pub(crate) async fn begin(socket: UnixStream) -> Result<QapiStream<Reading, Writ
     Ok(QmpStreamTokio::open(socket).await?.negotiate().await?)
 }
 
+/// What executes commands once the events are somebody else's.
+pub(crate) type Service = qapi::futures::QapiService<Writing>;
+
 /// A command without arguments whose reply is taken as a value.
 macro_rules! command {
     ($(#[$doc:meta])* $type:ident, $name:literal) => {

@@ -18,10 +18,10 @@ impl RawSession {
     /// Reads the greeting and negotiates, with the capabilities in `enable` (`"oob"`, or nothing).
     pub(crate) fn begin(socket: UnixStream, enable: &str) -> Result<Self, Failure> {
         let mut session = Self { fd: socket.into_raw_fd(), buffer: vec![0; 256 << 10] };
-        session.read_lines(1)?;
+        session.read_reply()?;
         let negotiation = format!(r#"{{"execute":"qmp_capabilities","arguments":{{"enable":[{enable}]}}}}"#);
         session.write(negotiation.as_bytes())?;
-        session.read_lines(1)?;
+        session.read_reply()?;
         Ok(session)
     }
 
@@ -41,6 +41,12 @@ impl RawSession {
             Ok(count) => Ok(&self.buffer[..count]),
             Err(_) => Err(io::Error::last_os_error().into()),
         }
+    }
+
+    /// Reads until what came last ends a line: the end of a reply, where nothing else is under way.
+    pub(crate) fn read_reply(&mut self) -> Result<(), Failure> {
+        while self.read()?.last() != Some(&b'\n') {}
+        Ok(())
     }
 
     /// Reads until `count` lines have ended, and no more has come.

@@ -132,7 +132,7 @@ fn floor(setting: &Setting) -> Result<Sample, Failure> {
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
         session.write(br#"{"execute":"query-status","id":1}"#)?;
-        session.read_lines(1)?;
+        session.read_reply()?;
         laps.end(began);
     }
     Ok(laps.sample())
