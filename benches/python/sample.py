@@ -1,0 +1,46 @@
+"""Takes one sample of a contender in Python and prints it as one JSON object, a key ending in its unit.
+
+    "$(scripts/bench-python)" benches/python/sample.py round_trip_real ratite-python
+
+The contenders are `ratite-python` and `python`, which is the original. YARDSTICK_PEER is the program that plays QEMU, and
+YARDSTICK_REPLY a recorded reply to `query-qmp-schema`. For what a contender cannot do, the object is `{"cannot": WHY}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+
+CONTENDERS = {"python": "original", "ratite-python": "ours"}
+
+
+def main() -> int:
+    """Returns the exit status."""
+    if len(sys.argv) != 3 or sys.argv[2] not in CONTENDERS:
+        print(__doc__, file=sys.stderr)
+        return 2
+    scenario, contender = sys.argv[1:]
+    try:
+        side = importlib.import_module(CONTENDERS[contender])
+    except ImportError as error:
+        print(json.dumps({"cannot": f"it is not installed: {error}"}))
+        return 0
+    from scenarios import Cannot, Scenarios
+
+    environment = os.environ
+    scenarios = Scenarios(side, environment.get("YARDSTICK_PEER", "peer"), environment.get("YARDSTICK_REPLY", ""))
+    method = getattr(scenarios, scenario, None)
+    if method is None:
+        print(json.dumps({"cannot": "there is nothing for it in Python"}))
+        return 0
+    try:
+        print(json.dumps(method()))
+    except Cannot as why:
+        print(json.dumps({"cannot": str(why)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
