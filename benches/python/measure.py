@@ -12,6 +12,15 @@ from typing import Dict, List
 Figures = Dict[str, float]
 
 
+class Cannot(Exception):
+    """The contender has nothing for this scenario."""
+
+
+def seconds(full: float = 0.5) -> float:
+    """How long a sample should take that does its work again and again, `full` unless the run is only a trial."""
+    return full / 10 if "YARDSTICK_QUICK" in os.environ else full
+
+
 class Clock:
     """The time that passes, and the processor time of this process with all of its threads."""
 
@@ -62,10 +71,10 @@ def us(laps_ns: Sequence[int], share: float) -> float:
 
 
 def memory_bytes() -> int:
-    """What this process holds in memory of its own."""
+    """What this process has for itself: nothing of files, nothing that is shared."""
     gc.collect()
     with open("/proc/self/smaps_rollup", "rb") as told:
-        return sum(int(line.split()[1]) for line in told if line.startswith((b"Private_Dirty:", b"Private_Clean:"))) << 10
+        return next(int(line.split()[1]) for line in told if line.startswith(b"Anonymous:")) << 10
 
 
 def threads() -> int:
@@ -73,6 +82,11 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def pin(processor: int, process: int = 0) -> None:
-    """Lets a process, or this one and what it starts from now on, run on one processor alone."""
-    os.sched_setaffinity(process, {processor})
+def cores() -> List[int]:
+    """Those that this process may run on."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def pin(core: int, process: int = 0) -> None:
+    """Lets a process, or this one and what it starts from now on, run on one core alone."""
+    os.sched_setaffinity(process, {core})

@@ -13,7 +13,6 @@ from ratite import LaunchError, Machine, aio
 
 __all__ = ["LaunchError"]
 
-GRACE_HOLDS = True
 EVENTS = 10_000
 CONSOLE_BYTES = 256 << 20
 
@@ -26,10 +25,6 @@ def machine(binary: str, *args: str, console: bool = False, log: str | None = No
 def pid(machine: Machine) -> int:
     """QEMU's process."""
     return machine.pid
-
-
-def drain(machine: Machine) -> None:
-    """Has its console drained: it is from the start."""
 
 
 def drained_bytes(machine: Machine) -> int:
@@ -62,7 +57,7 @@ def events(machine: Machine, listeners: int, seconds: float) -> Laps:
             for _ in range(EVENTS):
                 queue.next(timeout=math.inf)
         # Answered behind the last of them.
-        machine.cmd("query-status")
+        machine.cmd("query-name")
         machine.events()
 
     return Laps(burst, seconds)

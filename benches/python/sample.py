@@ -2,18 +2,18 @@
 
     "$(scripts/bench-python)" benches/python/sample.py round_trip_real ratite-python
 
-The contenders are `ratite-python` and `python`, which is the original. YARDSTICK_PEER is the program that plays QEMU, and
-YARDSTICK_REPLY a recorded reply to `query-qmp-schema`. For what a contender cannot do, the object is `{"cannot": WHY}`.
+The contenders are `ratite-python`; `python`, the original; and `python-qmp`, the module that the original speaks the protocol
+with, used alone. YARDSTICK_PEER is the program that plays QEMU, YARDSTICK_REPLY a recorded reply to `query-qmp-schema`, and
+YARDSTICK_QUICK has everything done for a moment only. For what a contender cannot do, the object is `{"cannot": WHY}`.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 
-CONTENDERS = {"python": "original", "ratite-python": "ours"}
+CONTENDERS = {"python": "original", "python-qmp": "protocol", "ratite-python": "ours"}
 
 
 def main() -> int:
@@ -27,15 +27,13 @@ def main() -> int:
     except ImportError as error:
         print(json.dumps({"cannot": f"it is not installed: {error}"}))
         return 0
-    from scenarios import Cannot, Scenarios
+    from measure import Cannot
+    from scenarios import Scenarios
 
-    environment = os.environ
-    scenarios = Scenarios(side, environment.get("YARDSTICK_PEER", "peer"), environment.get("YARDSTICK_REPLY", ""))
-    method = getattr(scenarios, scenario, None)
-    if method is None:
-        print(json.dumps({"cannot": "there is nothing for it in Python"}))
-        return 0
     try:
+        method = getattr(Scenarios(side), scenario, None)
+        if method is None:
+            raise Cannot("there is nothing for it in Python")
         print(json.dumps(method()))
     except Cannot as why:
         print(json.dumps({"cannot": str(why)}))
