@@ -60,7 +60,7 @@ def events(machine: Machine, listeners: int, seconds: float) -> Laps:
         machine.cmd("query-name")
         machine.events()
 
-    return Laps(burst, seconds)
+    return Laps(burst, seconds, least=2, warm_up=1)
 
 
 class Session:
