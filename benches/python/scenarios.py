@@ -45,8 +45,6 @@ class Scenarios:
 
     def launched(self, *command: str, **options: Any) -> Any:
         """A machine that runs."""
-        if hasattr(self.side, "Attached"):
-            return self.side.Attached(*command, **options)
         machine = self.side.machine(*command, **options)
         machine.launch()
         return machine
@@ -139,7 +137,7 @@ class Scenarios:
         with self.running(*command) as machine:
             if theirs is not None:
                 pin(theirs[0], self.side.pid(machine))
-            return Laps(lambda: machine.cmd("query-name"), seconds(), warm_up=100).figures()
+            return Laps(lambda: machine.cmd("query-status"), seconds(), warm_up=100).figures()
 
     def in_flight(self) -> Figures:
         return self.commands_at_once(32, self.peer)
@@ -152,7 +150,7 @@ class Scenarios:
 
         async def one_after_the_other() -> None:
             for _ in range(each):
-                await session.execute("query-name")
+                await session.execute("query-status")
 
         async def all_of_them() -> None:
             await asyncio.gather(*(one_after_the_other() for _ in range(count)))
@@ -187,14 +185,13 @@ class Scenarios:
     def events(self, listeners: int) -> Figures:
         events = self.needs("events")
         self.play(f"events={self.side.EVENTS}")
-        with self.running() as machine:
-            return per_second(events(machine, listeners, seconds()), self.side.EVENTS)
+        return per_second(events(self.peer, listeners, seconds()), self.side.EVENTS)
 
     def flood_latency(self) -> Figures:
         self.play("events=forever")
         machine = self.launched(self.peer)
         machine.cmd("start-flood")
-        figures = Laps(lambda: machine.cmd("query-name"), seconds(2.0), warm_up=1).figures()
+        figures = Laps(lambda: machine.cmd("query-status"), seconds(2.0), warm_up=1).figures()
         machine.kill()
         return figures
 
@@ -203,11 +200,11 @@ class Scenarios:
         count = 16_000
         self.play(f"events={count}")
         with self.running() as machine:
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             before = memory_bytes()
             machine.cmd("start-flood")
             # Answered behind the last of them.
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             return {"bytes": (memory_bytes() - before) / count}
 
     # Consoles.
@@ -224,7 +221,7 @@ class Scenarios:
         self.play(f"console={size}")
         with self.running(**options) as machine:
             drained_bytes(machine)
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             before, clock = memory_bytes(), Clock()
             machine.cmd("start-console")
             while drained_bytes(machine) < size:
