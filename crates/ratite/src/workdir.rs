@@ -32,6 +32,7 @@ pub(crate) struct Workdir {
     maker: u32,
     /// Held, not read: the lock says that the owner lives.
     lock: Option<File>,
+    removed: bool,
 }
 
 /// How often, and how far apart, a folder is tried to be removed by a program that has no descriptor left for it.
@@ -39,11 +40,11 @@ const REMOVALS: (usize, Duration) = (50, Duration::from_millis(20));
 
 impl Drop for Workdir {
     fn drop(&mut self) {
-        if self.keep || self.maker != std::process::id() {
+        if !self.is_to_go() {
             return;
         }
         // A folder that never got its lock is empty, and goes without a descriptor.
-        if std::fs::remove_dir(self.path()).is_ok() {
+        if self.lock.is_none() && std::fs::remove_dir(self.path()).is_ok() {
             return;
         }
         // One descriptor more for the removal. The owner lives, so nobody takes the folder for a dead one's.
@@ -120,14 +121,21 @@ impl Workdir {
             // Removed by this type's own drop.
             .keep();
         // Owned from here on: what fails below removes it.
-        let mut workdir = Self { folder, keep, maker: std::process::id(), lock: None };
+        let mut workdir = Self { folder, keep, maker: std::process::id(), lock: None, removed: false };
         // The umask may have taken away even the owner's permissions: the folder's, and the lock's, which others look at.
-        std::fs::set_permissions(&workdir.folder, Permissions::from_mode(0o700))?;
+        let mode = |metadata: &std::fs::Metadata| metadata.permissions().mode() & 0o7777;
+        if mode(&std::fs::symlink_metadata(&workdir.folder)?) != 0o700 {
+            std::fs::set_permissions(&workdir.folder, Permissions::from_mode(0o700))?;
+        }
         let lock =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(workdir.folder.join(LOCK))?;
-        lock.set_permissions(Permissions::from_mode(0o600))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) if lock.metadata()?.nlink() > 0 => {
+        let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        let metadata = lock.metadata()?;
+        if mode(&metadata) != 0o600 {
+            lock.set_permissions(Permissions::from_mode(0o600))?;
+        }
+        match locked {
+            Ok(()) if metadata.nlink() > 0 => {
                 workdir.lock = Some(lock);
                 Ok(Some(workdir))
             }
@@ -139,6 +147,41 @@ impl Workdir {
     pub(crate) fn path(&self) -> &Path {
         &self.folder
     }
+
+    fn is_to_go(&self) -> bool {
+        !self.keep && !self.removed && self.maker == std::process::id()
+    }
+
+    /// Removes it if that takes no time, because there are only a few small files in it; whether nothing is left to be done.
+    pub(crate) fn settle(&mut self) -> bool {
+        if self.is_to_go() {
+            self.removed = remove_small(&self.folder).is_ok();
+        }
+        !self.is_to_go()
+    }
+}
+
+/// How many files, and of which size, are removed without a thread of their own.
+const SMALL: (usize, u64) = (4, 1 << 20);
+
+/// Removes a folder in which there is next to nothing, in the same order as [`remove`].
+fn remove_small(folder: &Path) -> io::Result<()> {
+    let (most, longest) = SMALL;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        let is_small = entry.file_type()?.is_file() && entry.metadata()?.len() <= longest;
+        if files.len() == most || !is_small {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        files.push(entry.path());
+    }
+    files.iter().try_for_each(std::fs::remove_file)?;
+    std::fs::remove_file(folder.join(LOCK))?;
+    std::fs::remove_dir(folder)
 }
 
 /// Removes the work folders in `base` that belong to this user and whose owners are dead.
@@ -222,9 +265,7 @@ impl Log {
     /// The file is locked for as long as somebody writes to it, QEMU included, so that two machines cannot share it; it has
     /// its lock before it has its name, so that of all who try at once just one succeeds.
     pub(crate) fn create(folder: &Path, name: &OsStr) -> io::Result<Self> {
-        let mut file_name = name.to_owned();
-        file_name.push(".log");
-        let path = folder.join(&file_name);
+        let path = Self::path_in(folder, name);
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {}", path.display(), bare(error)));
         let (file, mut unnamed) = tempfile::Builder::new()
@@ -248,6 +289,30 @@ impl Log {
                 Err(refused) => return Err(named(refused.error)),
             }
         }
+    }
+
+    /// The same in a folder that nobody else has a use for: no name in it is taken, and nobody tries at once.
+    pub(crate) fn create_alone(folder: &Path, name: &OsStr) -> io::Result<Self> {
+        let path = Self::path_in(folder, name);
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        // As any new file: its mode is for the umask to decide.
+        let created = OpenOptions::new().read(true).append(true).create_new(true).open(&path);
+        let file = match created {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Self::create(folder, name),
+            created => created.map_err(named)?,
+        };
+        let mode = file.metadata()?.permissions().mode();
+        if mode & 0o600 != 0o600 {
+            file.set_permissions(Permissions::from_mode(mode | 0o600))?;
+        }
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { path, file: Arc::new(file) })
+    }
+
+    fn path_in(folder: &Path, name: &OsStr) -> PathBuf {
+        let mut file_name = name.to_owned();
+        file_name.push(".log");
+        folder.join(&file_name)
     }
 
     /// Where the file is, or was.
