@@ -1,7 +1,7 @@
 # The starter: a Linux program for x86-64 in a few hundred bytes that prepares its process and becomes another program.
 # README.md says what its arguments are.
 #
-#   as --64 -o starter.o starter.s && ld --oformat binary -Ttext 0x400000 -o starter.bin starter.o
+#   as --64 -o starter.o starter.s && ld -m elf_x86_64 -Ttext 0x400000 --oformat binary -o starter.bin starter.o
 
         .set FCNTL, 72
         .set CHDIR, 80
