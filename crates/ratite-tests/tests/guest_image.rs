@@ -35,7 +35,10 @@ fn the_screen_guest_is_what_its_source_assembles_to() {
 }
 
 #[test]
-#[cfg_attr(not(target_arch = "x86_64"), ignore = "the assembler of this machine does not know the starter's instructions")]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    ignore = "the assembler of this machine does not know the starter's instructions"
+)]
 fn the_starter_is_what_its_source_assembles_to() {
     let embedded = include_bytes!("../../ratite/starter/starter.bin");
     check("../ratite/starter/starter", ["--64", "elf_x86_64", "0x400000"], embedded);

@@ -15,6 +15,7 @@ use crate::guard;
 use crate::guard::OwnerMark;
 use crate::process::start_tied;
 use crate::procfs;
+use crate::runtime::aside;
 use crate::runtime::background;
 use crate::workdir;
 use crate::workdir::Workdir;
@@ -115,17 +116,19 @@ fn sweep_aside(base: &Path) {
     };
     let Ok(runtime) = background() else { return };
     let base = base.to_owned();
-    runtime.spawn(async move {
-        pass(pause).await;
-        tokio::task::spawn_blocking(move || sweep(&base));
-    });
+    if pause.is_zero() {
+        runtime.spawn_blocking(move || sweep(&base));
+    } else {
+        runtime.spawn(async move {
+            pass(pause).await;
+            aside(move || sweep(&base)).await;
+        });
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "one sweep is to do for all who launch meanwhile")]
 async fn pass(pause: Duration) {
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
-    }
+    tokio::time::sleep(pause).await;
 }
 
 fn sweep(base: &Path) {
