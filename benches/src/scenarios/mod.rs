@@ -2,7 +2,10 @@
 
 mod events;
 mod flood;
+mod hung;
 mod in_flight;
+mod launches;
+mod many;
 mod replies;
 mod round_trip;
 
@@ -10,9 +13,18 @@ use crate::scenario::Scenario;
 
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    [round_trip::SCENARIOS, replies::SCENARIOS, in_flight::SCENARIOS, events::SCENARIOS, flood::SCENARIOS]
-        .into_iter()
-        .flatten()
+    [
+        launches::SCENARIOS,
+        round_trip::SCENARIOS,
+        replies::SCENARIOS,
+        in_flight::SCENARIOS,
+        events::SCENARIOS,
+        flood::SCENARIOS,
+        many::SCENARIOS,
+        hung::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The scenario called `name`.
