@@ -13,6 +13,7 @@ What a run left incomplete, the next one makes again.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,16 @@ class Cache:
                 folders.append(newest)
         record.write_text("\n".join(path.name for path in folders) + "\n", encoding="utf-8")
         return tuple(map(given_source, folders))
+
+    def newest(self) -> Source:
+        """Returns the newest source that is here; only if there is none, the newest of the archives is fetched."""
+        here = [given_source(folder) for folder in self.folder.glob("qemu-*") if (folder / "VERSION").is_file()]
+        if not here:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            apt = Apt(self.folder / "apt")
+            apt.update()
+            here.append(given_source(self.unpacked(apt, "")))
+        return max(here, key=lambda source: [int(number) for number in re.findall(r"\d+", source.version)])
 
     def unpacked(self, apt: Apt, version: str) -> Path:
         """Fetches one source and returns its folder."""
@@ -288,5 +299,16 @@ def default_folder() -> Path:
     return Path(base) / "ratite" / "qemu-source"
 
 
+def main() -> int:
+    """Fetches everything and prints what there is; with the word `newest`, the newest source alone and its folder."""
+    cache = Cache(default_folder(), sys.executable)
+    try:
+        print(cache.newest().folder if sys.argv[1:] == ["newest"] else cache.prepare((), refresh=False))
+    except CompatError as error:
+        say(str(error))
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    print(Cache(default_folder(), sys.executable).prepare((), refresh=False))
+    sys.exit(main())

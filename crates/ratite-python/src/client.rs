@@ -126,7 +126,7 @@ impl Client {
     ) -> PyResult<Pending> {
         let (client, command) =
             (self.inner.get(py)?.clone(), command(py, name, arguments, oob, fds, seconds)?);
-        Ok(Pending::new(async move { client.send(command).await }, |py, answer| reply(py, &answer)))
+        Ok(Pending::light(async move { client.send(command).await }, |py, answer| reply(py, &answer)))
     }
 
     /// Every event from the session's first message on.

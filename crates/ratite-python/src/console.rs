@@ -113,7 +113,7 @@ impl Console {
     /// Waits until there is something to take, or the stream has ended.
     fn ready(&self, py: Python<'_>, seconds: f64) -> PyResult<Pending> {
         let (console, limit) = (self.inner.get(py)?.clone(), limit(seconds)?);
-        Ok(Pending::new(async move { console.ready(limit).await }, |py, ()| Ok(py.None())))
+        Ok(Pending::light(async move { console.ready(limit).await }, |py, ()| Ok(py.None())))
     }
 
     /// The same console, read from a place of its own: from the oldest byte that is there, or from now on.

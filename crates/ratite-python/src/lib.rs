@@ -7,6 +7,7 @@
 
 mod accelerators;
 mod agent;
+mod awaited;
 mod client;
 mod config;
 mod console;
@@ -16,6 +17,7 @@ mod gate;
 mod input;
 mod listener;
 mod machine;
+mod mailbox;
 mod pending;
 mod picture;
 mod qtest;

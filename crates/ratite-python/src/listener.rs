@@ -56,6 +56,9 @@ impl Listener {
     /// Takes the oldest event that is wanted; others stay.
     fn next(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
         let (inner, wanted, limit) = (Arc::clone(self.inner.get(py)?), filter(py, wanted)?, limit(seconds)?);
+        if let Ok(Some(event)) = inner.try_next_matching(&wanted) {
+            return Ok(Pending::done(text(py, &event)?));
+        }
         let next = async move { inner.next_matching(&wanted, limit).await };
         Ok(Pending::new(next, |py, event| text(py, &event)))
     }
@@ -64,7 +67,7 @@ impl Listener {
     fn ready(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
         let (inner, wanted, limit) = (Arc::clone(self.inner.get(py)?), filter(py, wanted)?, limit(seconds)?);
         let ready = async move { inner.ready(&wanted, limit).await };
-        Ok(Pending::new(ready, |py, ()| Ok(py.None())))
+        Ok(Pending::light(ready, |py, ()| Ok(py.None())))
     }
 
     /// Takes the oldest event that is wanted, if there is one.

@@ -64,12 +64,15 @@ impl Machine {
         seconds: Option<f64>,
     ) -> PyResult<Pending> {
         let (machine, command) = (self.share(py)?, client::command(py, name, arguments, oob, fds, seconds)?);
-        Ok(Pending::new(async move { machine.qmp(command).await }, |py, reply| client::reply(py, &reply)))
+        Ok(Pending::light(async move { machine.qmp(command).await }, |py, reply| client::reply(py, &reply)))
     }
 
     /// Takes the oldest event that is wanted; others stay.
     fn next_event(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
         let (machine, wanted, limit) = (self.share(py)?, listener::filter(py, wanted)?, limit(seconds)?);
+        if let Ok(Some(event)) = machine.try_event(&wanted) {
+            return Ok(Pending::done(listener::text(py, &event)?));
+        }
         let next = async move { machine.event_wait(wanted, limit).await };
         Ok(Pending::new(next, |py, event| listener::text(py, &event)))
     }
@@ -78,7 +81,7 @@ impl Machine {
     fn event_ready(&self, py: Python<'_>, wanted: Wanted, seconds: f64) -> PyResult<Pending> {
         let (machine, wanted, limit) = (self.share(py)?, listener::filter(py, wanted)?, limit(seconds)?);
         let ready = async move { machine.event_ready(&wanted, limit).await };
-        Ok(Pending::new(ready, |py, ()| Ok(py.None())))
+        Ok(Pending::light(ready, |py, ()| Ok(py.None())))
     }
 
     /// Takes the oldest event that is wanted, if there is one; others stay.

@@ -4,12 +4,13 @@ import asyncio
 import gc
 import inspect
 import threading
+import weakref
 
 import pytest
 
 import ratite
 import ratite.aio
-from conftest import AT_ONCE, PATIENCE, runs
+from conftest import AT_ONCE, PATIENCE, eventually, runs
 
 
 def run(coroutine):
@@ -399,3 +400,45 @@ def test_an_async_machine_that_nobody_ends_is_ended(fake):
         return await asyncio.wait_for(machine.cmd("query-status"), AT_ONCE)
 
     assert run(scene())["running"]
+
+
+def test_what_ends_a_machine_goes_on_while_the_loop_computes(fake):
+    async def scene():
+        machine = await fake("ignore-quit", "ignore-sigterm", module=ratite.aio).launch()
+        pid = machine.pid
+        task = await begun(machine.shutdown(0.05))
+        # Nothing of asyncio runs meanwhile.
+        eventually(lambda: not runs(pid), "the end of the process")
+        with pytest.raises(ratite.ShutdownError):
+            await task
+
+    run(scene())
+
+
+def test_a_wait_of_a_loop_that_is_gone_is_collected(fake):
+    with fake() as machine:
+        same = ratite.aio.Machine("fake")
+        same._machine = machine._machine
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(same.event_wait("A"))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        task._log_destroy_pending = False
+        collected = weakref.ref(task)
+        del task, loop
+        gc.collect()
+        assert collected() is None
+        # Nobody waits for it any more.
+        machine.cmd("fake-events", name="A")
+        assert machine.event_wait("A")["event"] == "A"
+
+
+def test_what_is_there_is_had_without_a_turn_of_the_loop(play):
+    async def scene(machine):
+        await machine.cmd("fake-events", name="A", count=3)
+        wait = machine._machine.event_ready([("A", None)], 0.0).__await__()
+        with pytest.raises(StopIteration):
+            next(wait)
+        return [(await machine.event_wait("A"))["data"]["seq"] for _ in range(3)]
+
+    assert play(scene) == [0, 1, 2]

@@ -1,0 +1,3 @@
+//! The floor: what the system calls alone cost that the work cannot do without.
+
+pub(crate) mod qmp;

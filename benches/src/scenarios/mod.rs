@@ -1,0 +1,21 @@
+//! The scenarios. A new one is a file here, its `mod` line, and its line in [`all`].
+
+mod events;
+mod flood;
+mod in_flight;
+mod replies;
+mod round_trip;
+
+use crate::scenario::Scenario;
+
+/// Every scenario, in the order of the table.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    [round_trip::SCENARIOS, replies::SCENARIOS, in_flight::SCENARIOS, events::SCENARIOS, flood::SCENARIOS]
+        .into_iter()
+        .flatten()
+}
+
+/// The scenario called `name`.
+pub(crate) fn named(name: &str) -> Option<&'static Scenario> {
+    all().find(|scenario| scenario.name == name)
+}
