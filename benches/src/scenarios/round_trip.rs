@@ -27,7 +27,7 @@ use crate::scenario::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "round_trip_two_cores",
-        title: "a command and its reply, the client on one core and the peer on another",
+        title: "a round trip, client and peer on a core each",
         figures: PEER_FIGURES,
         contenders: &[
             Contender { name: "floor", sample: || floor(&Setting::TwoCores) },
@@ -41,7 +41,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "round_trip_one_core",
-        title: "a command and its reply, client and peer on the same core",
+        title: "a round trip, client and peer on one core",
         figures: PEER_FIGURES,
         contenders: &[
             Contender { name: "floor", sample: || floor(&Setting::OneCore) },
@@ -55,7 +55,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "round_trip_real",
-        title: "a command and its reply, real QEMU",
+        title: "a round trip, real QEMU",
         figures: &[
             Figure::new("wall_us", "µs, median", Better::Less).required(&[
                 Required::ratio("ratite-async", 1.05),
