@@ -1,5 +1,6 @@
 //! The scenarios. A new one is a file here, its `mod` line, and its line in [`all`].
 
+mod console;
 mod events;
 mod flood;
 mod in_flight;
@@ -10,9 +11,16 @@ use crate::scenario::Scenario;
 
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    [round_trip::SCENARIOS, replies::SCENARIOS, in_flight::SCENARIOS, events::SCENARIOS, flood::SCENARIOS]
-        .into_iter()
-        .flatten()
+    [
+        round_trip::SCENARIOS,
+        replies::SCENARIOS,
+        in_flight::SCENARIOS,
+        events::SCENARIOS,
+        flood::SCENARIOS,
+        console::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The scenario called `name`.

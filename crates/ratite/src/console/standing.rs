@@ -10,6 +10,9 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::time::ClockId;
+use rustix::time::Timespec;
+use rustix::time::clock_gettime;
 use tokio::sync::oneshot;
 
 use crate::console::Shared;
@@ -21,7 +24,8 @@ use crate::history::Searched;
 use crate::pattern::Patterns;
 use crate::pattern::SearchError;
 
-/// How long a search may keep others from the console, and the runtime's thread from other tasks.
+/// How long a search may keep others from the console, and the runtime's thread from other tasks. When the system has given its
+/// thread to somebody else meanwhile, as much again of the thread's own time.
 const SLICE: Duration = Duration::from_millis(5);
 
 /// A search, and how far it has come.
@@ -42,6 +46,12 @@ pub(super) enum Outcome {
     GaveUp(SearchError),
 }
 
+/// How long this thread has run.
+fn thread_time() -> Duration {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or_default())
+}
+
 /// What a search that waited has come to.
 pub(super) type Told = (Box<Hunt>, Outcome);
 
@@ -49,7 +59,13 @@ impl Hunt {
     /// Searches what has come since it was here last.
     pub(super) fn go_on(&mut self, history: &History, place: Place) -> Outcome {
         let start = Instant::now();
-        match history.search(&self.patterns, &mut self.cursor, place, || start.elapsed() < SLICE) {
+        let mut late = None;
+        let mut own_time = || {
+            let now = thread_time();
+            now.saturating_sub(*late.get_or_insert(now))
+        };
+        let go_on = || start.elapsed() < SLICE || own_time() < SLICE;
+        match history.search(&self.patterns, &mut self.cursor, place, go_on) {
             Ok(Searched::Found(spot)) => Outcome::Found(history.candidate(place, spot)),
             Ok(Searched::NotYet) => Outcome::NotYet,
             Ok(Searched::Unfinished) => Outcome::Unfinished,

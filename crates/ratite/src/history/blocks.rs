@@ -96,3 +96,72 @@ impl Blocks {
         copy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A block as a pump has read it: with room for more.
+    fn block(bytes: &[u8]) -> Vec<u8> {
+        let mut block = Vec::with_capacity(BLOCK);
+        block.extend_from_slice(bytes);
+        block
+    }
+
+    #[test]
+    fn a_full_block_is_kept_as_it_is_and_comes_back_when_it_is_forgotten() {
+        let mut blocks = Blocks::default();
+        let mut full = block(&[7; BLOCK]);
+        let address = full.as_ptr();
+
+        blocks.take_in(&mut full);
+
+        assert_eq!(full.capacity(), 0);
+        assert_eq!(blocks.behind(0).map(<[u8]>::as_ptr).collect::<Vec<_>>(), [address]);
+        assert_eq!(blocks.forget(BLOCK).map(|free| (free.as_ptr(), free.len())), Some((address, 0)));
+    }
+
+    #[test]
+    fn a_few_bytes_take_little_room() {
+        let mut blocks = Blocks::default();
+        let mut little = block(b"$ ");
+
+        for _ in 0..100 {
+            blocks.take_in(&mut little);
+            little.extend_from_slice(b"$ ");
+        }
+
+        assert_eq!(blocks.blocks.iter().map(Vec::capacity).sum::<usize>(), SMALL);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_there_is_the_end_of_what_came(
+            steps in prop::collection::vec((0_usize..3 * SMALL, 0_usize..3 * SMALL, any::<bool>()), 0..30),
+            from in 0_usize..4 * BLOCK,
+        ) {
+            let (mut blocks, mut expected) = (Blocks::default(), Vec::new());
+            for (number, (come, go, by_block)) in steps.into_iter().enumerate() {
+                // Now and then a large one.
+                let come = if number % 5 == 4 { come + BLOCK - 3 * SMALL } else { come };
+                let bytes: Vec<u8> = (0..come).map(|at| (number * 31 + at) as u8).collect();
+                if by_block {
+                    blocks.take_in(&mut block(&bytes));
+                } else {
+                    blocks.gather(&bytes);
+                }
+                expected.extend(bytes);
+                let go = go.min(expected.len());
+                blocks.forget(go);
+                expected.drain(..go);
+            }
+            let from = from.min(expected.len());
+
+            prop_assert_eq!(blocks.len(), expected.len());
+            prop_assert!(blocks.behind(from).all(|piece| !piece.is_empty()));
+            prop_assert_eq!(blocks.behind(from).collect::<Vec<_>>().concat(), &expected[from..]);
+            prop_assert_eq!(blocks.copy(from, 1000), &expected[from..expected.len().min(from + 1000)]);
+        }
+    }
+}

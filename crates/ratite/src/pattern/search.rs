@@ -186,3 +186,58 @@ impl fmt::Debug for Search {
         f.debug_struct("Search").field("found", &self.found).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The first match in a stream that comes in `pieces`, of which many bytes are passed over or none.
+    fn first(automaton: Automaton, pieces: &[&[u8]]) -> Option<Hit> {
+        let mut search = Search::of(automaton);
+        let mut seen = 0;
+        for piece in pieces {
+            if let Some(end) = search.feed(piece).unwrap() {
+                return Some(Hit { end: seen + end, index: search.found().unwrap() });
+            }
+            seen += piece.len();
+        }
+        None
+    }
+
+    #[test]
+    fn expressions_that_begin_with_few_texts_pass_over_the_rest() {
+        for expressions in [&["login: "][..], &["login: ", "# "], &["kernel (bug|oops)", "panic"]] {
+            assert!(Automaton::of(expressions).unwrap().prefilter.is_some(), "{expressions:?}");
+        }
+        assert!(Automaton::of(&[r"\d+"]).unwrap().prefilter.is_none());
+    }
+
+    #[test]
+    fn nothing_that_follows_the_only_place_for_a_match_costs_anything() {
+        let mut search = Search::of(Automaton::of(&["^a"]).unwrap());
+
+        assert_eq!(search.step(&[b'b'; 100_000]), Ok(Stepped::Over(100_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_over_is_no_match(
+            stream in prop::collection::vec(prop::sample::select(&b"ablog: \n"[..]), 0..200),
+            expressions in prop::sample::subsequence(
+                vec!["log:", "a", "bb", r"\bab", r"a\b", "(?m)^lo", "^a", "(al|bo)g", "lo+l", "g: $", "aaaa|gg"], 1..4),
+            cuts in prop::collection::vec(1_usize..60, 1..20),
+        ) {
+            let automaton = Automaton::of(&expressions).unwrap();
+            let plain = Automaton { prefilter: None, ..automaton.clone() };
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let (mut rest, mut cut) = (stream.as_slice(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                pieces.push(head);
+                rest = tail;
+            }
+            prop_assert_eq!(first(automaton, &pieces), first(plain, &pieces));
+        }
+    }
+}
