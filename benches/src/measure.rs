@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -127,4 +128,18 @@ pub(crate) fn pin(pid: c_int, core: usize) -> Result<(), Failure> {
         libc::sched_setaffinity(pid, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
+}
+
+/// Lets as much as `room` be on its way from `socket` to its other end; half as much where only root may ask for more.
+pub(crate) fn widen(socket: &impl AsRawFd, room: c_int) {
+    for option in [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF] {
+        // SAFETY: the option is a number, which lies there.
+        let done = unsafe {
+            let length = size_of::<c_int>() as libc::socklen_t;
+            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const room).cast(), length)
+        };
+        if done == 0 {
+            return;
+        }
+    }
 }

@@ -72,7 +72,21 @@ impl OtherEnd {
         let (ours, theirs) = UnixStream::pair()?;
         let chardev = format!("socket,id=mon,fd={}", theirs.as_raw_fd());
         command.args(["-chardev", &chardev, "-mon", "chardev=mon,mode=control"]);
-        Ok((Self { child: start(command, theirs.into())?, path: None }, ours))
+        Ok((Self { child: start(command, [theirs.into()])?, path: None }, ours))
+    }
+
+    /// As [`OtherEnd::paired`], with a console, too, whose other end comes second. It has the room that ratite gives a console.
+    pub(crate) fn with_console(mut command: Command) -> Result<(Self, UnixStream, UnixStream), Failure> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (console, its) = UnixStream::pair()?;
+        measure::widen(&its, CONSOLE_ROOM);
+        for (id, socket) in [("mon", &theirs), ("console", &its)] {
+            command.args(["-chardev", &format!("socket,id={id},fd={}", socket.as_raw_fd())]);
+        }
+        command.args(["-mon", "chardev=mon,mode=control", "-serial", "chardev:console"]);
+        let end = Self { child: start(command, [theirs.into(), its.into()])?, path: None };
+        end.part()?;
+        Ok((end, ours, console))
     }
 
     /// Starts it with a socket that listens already, for those who connect to a path; on another core.
@@ -83,18 +97,14 @@ impl OtherEnd {
         let listener = UnixListener::bind(&path)?;
         let chardev = format!("socket,id=mon,fd={},server=on,wait=off", listener.as_raw_fd());
         command.args(["-chardev", &chardev, "-mon", "chardev=mon,mode=control"]);
-        let end = Self { child: start(command, listener.into())?, path: Some(path.clone()) };
+        let end = Self { child: start(command, [listener.into()])?, path: Some(path.clone()) };
         end.part()?;
         Ok((end, path))
     }
 
     /// Keeps it and this process on different cores.
     fn part(&self) -> Result<(), Failure> {
-        if let [first, second, ..] = measure::cores()?.as_slice() {
-            measure::pin(self.pid(), *second)?;
-            measure::pin(0, *first)?;
-        }
-        Ok(())
+        Parted::begin()?.part_from(self.child.id())
     }
 
     /// Brings it to the core where this process is.
@@ -105,6 +115,24 @@ impl OtherEnd {
 
     fn pid(&self) -> c_int {
         self.child.id().cast_signed()
+    }
+}
+
+/// This process on one core, with all threads that it starts from now on, and another one to be elsewhere.
+#[derive(Debug)]
+pub(crate) struct Parted(Option<usize>);
+
+impl Parted {
+    /// Stays on the first core, if there is a second.
+    pub(crate) fn begin() -> Result<Self, Failure> {
+        let [first, second, ..] = measure::cores()?[..] else { return Ok(Self(None)) };
+        measure::pin(0, first)?;
+        Ok(Self(Some(second)))
+    }
+
+    /// Moves the process `pid` to the second.
+    pub(crate) fn part_from(&self, pid: u32) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), |second| measure::pin(pid.cast_signed(), second))
     }
 }
 
@@ -120,13 +148,20 @@ impl Drop for OtherEnd {
     }
 }
 
-/// Starts `command`, which inherits `fd` under its number; ours is closed then.
-fn start(mut command: Command, fd: OwnedFd) -> io::Result<Child> {
-    let number = fd.as_raw_fd();
-    // SAFETY: between fork and exec it only makes one system call.
+/// How much fits into a console that nobody reads, the kernel's own accounts included.
+const CONSOLE_ROOM: c_int = 4 << 20;
+
+/// Starts `command`, which inherits `fds` under their numbers; ours are closed then.
+fn start<const N: usize>(mut command: Command, fds: [OwnedFd; N]) -> io::Result<Child> {
+    let numbers = fds.each_ref().map(OwnedFd::as_raw_fd);
+    // SAFETY: between fork and exec it only makes system calls.
     unsafe {
         command.pre_exec(move || {
-            if libc::fcntl(number, libc::F_SETFD, 0) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+            if numbers.iter().all(|number| libc::fcntl(*number, libc::F_SETFD, 0) == 0) {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
         });
     }
     command.spawn()

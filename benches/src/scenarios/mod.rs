@@ -1,5 +1,6 @@
 //! The scenarios. A new one is a file here, its `mod` line, and its line in [`all`].
 
+mod console;
 mod events;
 mod flood;
 mod hung;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         in_flight::SCENARIOS,
         events::SCENARIOS,
         flood::SCENARIOS,
+        console::SCENARIOS,
         many::SCENARIOS,
         hung::SCENARIOS,
     ]

@@ -1,8 +1,11 @@
 //! Several patterns at once, those that mean a failure, and what else ends a wait: each error has the console's last words.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use std::time::Instant;
 
+use ratite::Console;
 use ratite::ConsoleConfig;
 use ratite::ConsoleError;
 use ratite::Machine;
@@ -226,5 +229,45 @@ fn an_end_is_told_as_an_end_however_short_the_limit() {
         let error = console.expect("login:", AT_ONCE / 1000).await.unwrap_err();
 
         assert!(matches!(error, ConsoleError::Ended { exit: None, .. }), "{error:?}");
+    });
+}
+
+#[test]
+fn no_flood_is_too_fast_for_a_match_to_be_found() {
+    play(async |_| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = Console::over(ours, &ConsoleConfig::serial().history(1), PATIENCE).unwrap();
+        let noise = "nothing but noise\r\n".repeat(200_000);
+        let flood = async {
+            // It may go away once it has what it wants.
+            let write = move || {
+                [noise.as_str(), "login: ", noise.as_str()]
+                    .map(|part| theirs.write_all(part.as_bytes()).is_ok())
+            };
+            std::thread::spawn(write)
+        };
+
+        let (found, flooding) = tokio::join!(console.expect(["login: ", "panic"], PATIENCE), flood);
+
+        let found = found.unwrap();
+        assert_eq!(found.index, 0);
+        assert_eq!(found.dropped + (found.before.len() + found.matched.len()) as u64, 200_000 * 19 + 7);
+        assert_eq!(flooding.join().unwrap(), [true; 3]);
+    });
+}
+
+#[test]
+fn a_wait_that_is_given_up_leaves_what_it_searched_to_the_next() {
+    play(async |_| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let console = Console::over(ours, &ConsoleConfig::serial(), PATIENCE).unwrap();
+
+        for _ in 0..100 {
+            console.expect("login: ", Duration::ZERO).await.unwrap_err();
+        }
+        theirs.write_all(b"guest login: ").unwrap();
+
+        let found = console.expect("login: ", PATIENCE).await.unwrap();
+        assert_eq!(found.before_text(), "guest ");
     });
 }

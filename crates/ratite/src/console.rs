@@ -8,8 +8,10 @@
 
 mod error;
 mod expect;
+mod log;
 mod pump;
 mod stamps;
+mod standing;
 
 use std::fmt::Display;
 use std::io;
@@ -38,11 +40,12 @@ use crate::history::Place;
 use crate::runtime::background;
 pub use error::ConsoleError;
 pub use expect::Found;
-use pump::EndOnDrop;
-use pump::LogFile;
+use log::LogFile;
+use pump::Recorder;
 use pump::Takeover;
 use pump::WriteRequest;
 use pump::pump;
+use standing::Standing;
 
 /// The console of a machine. Cheap to clone; clones share one place in the stream, and [`Console::reader`] makes one that
 /// has a place of its own.
@@ -71,8 +74,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     history: History,
+    standing: Standing,
     ended: bool,
-    log: Option<LogFile>,
     log_fault: Option<String>,
 }
 
@@ -122,13 +125,13 @@ impl Console {
         };
         let history = History::new(config.history);
         let place = Arc::new(Mutex::new(history.beginning()));
-        let state = State { history, ended: false, log, log_fault: None };
+        let state = State { history, standing: Standing::default(), ended: false, log_fault: None };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), fate: OnceLock::new() });
         let (writes, write_inbox) = mpsc::channel(WRITES);
         let (takeovers, takeover_inbox) = mpsc::channel(1);
-        let end = EndOnDrop(shared.clone());
-        let pump = runtime.spawn(pump(stream, end, write_inbox, takeover_inbox));
+        let recorder = Recorder { shared: shared.clone(), log };
+        let pump = runtime.spawn(pump(stream, recorder, write_inbox, takeover_inbox));
         let guard = PumpGuard { pump: Some(pump), runtime: runtime.clone() };
         Ok((Self { shared, place, writes, takeovers, write_limit, guard: None }, guard))
     }
@@ -305,16 +308,16 @@ impl Console {
         ConsoleError::Ended { what: what.to_string(), exit: None, tail: self.tail(LAST_WORDS) }
     }
 
-    fn with_place<T>(&self, look: impl FnOnce(&State, &mut Place) -> T) -> T {
-        let state = self.shared.lock();
+    fn with_place<T>(&self, look: impl FnOnce(&mut State, &mut Place) -> T) -> T {
+        let mut state = self.shared.lock();
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        look(&state, &mut place)
+        look(&mut state, &mut place)
     }
 
     /// Looks with `take`, and again after each change, until it has found something.
     async fn look<T>(
         &self,
-        mut take: impl FnMut(&State, &mut Place) -> Result<Look<T>, ConsoleError>,
+        mut take: impl FnMut(&mut State, &mut Place) -> Result<Look<T>, ConsoleError>,
     ) -> Result<T, ConsoleError> {
         loop {
             // Registered before looking, so that nothing can come unnoticed in between.
@@ -324,7 +327,6 @@ impl Console {
             match looked {
                 Look::Found(found) => return Ok(found),
                 Look::Later => changed.await,
-                Look::Again => tokio::task::yield_now().await,
             }
         }
     }
@@ -335,8 +337,6 @@ enum Look<T> {
     Found(T),
     /// To be looked again when something has changed.
     Later,
-    /// To be looked again as soon as others have had their turn.
-    Again,
 }
 
 impl Shared {
@@ -346,20 +346,12 @@ impl Shared {
 }
 
 impl State {
-    fn record(&mut self, bytes: &[u8]) {
-        self.write_log(bytes);
-        self.history.record(bytes);
-    }
-
-    fn write_log(&mut self, bytes: &[u8]) {
-        let Some(log) = &mut self.log else { return };
-        if let Err(error) = log.write(bytes) {
-            // Told once; the guest must not suffer from a full disk.
-            let fault = format!("could not write to {}: {error}", log.path.display());
-            tracing::warn!("{fault}; the console is pumped without it");
-            self.log_fault = Some(fault);
-            self.log = None;
-        }
+    /// Takes in what is in `block`, which may come back with room for more.
+    fn record(&mut self, block: &mut Vec<u8>) {
+        self.history.take_in(block);
+        // Before anything is forgotten, which may be a part of what has just come.
+        self.standing.go_on(&self.history);
+        self.history.forget_surplus(block);
     }
 
     /// What is unread, if nothing before it was lost.

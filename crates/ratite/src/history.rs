@@ -1,18 +1,21 @@
 //! The last bytes of a stream, and the places of its readers. Pure.
 
-use std::collections::VecDeque;
+mod blocks;
+mod search;
 
 use crate::exit::Tail;
-use crate::pattern::Located;
-use crate::pattern::Pattern;
-use crate::pattern::Patterns;
-use crate::pattern::Search;
-use crate::pattern::SearchError;
+use blocks::Blocks;
+
+pub(crate) use blocks::BLOCK;
+pub(crate) use search::Candidate;
+pub(crate) use search::Cursor;
+pub use search::Match;
+pub(crate) use search::Searched;
 
 /// The last bytes of a stream. Offsets count from the stream's beginning.
 #[derive(Debug)]
 pub(crate) struct History {
-    bytes: VecDeque<u8>,
+    bytes: Blocks,
     capacity: usize,
     /// How many bytes came before `bytes`.
     forgotten: u64,
@@ -22,96 +25,10 @@ pub(crate) struct History {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
-/// What [`crate::Console::expect`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Match {
-    /// Which of the patterns matched, by its place among them; 0 for a single one.
-    pub index: usize,
-    /// What came before the match, since the last read.
-    pub before: Vec<u8>,
-    /// What matched.
-    pub matched: Vec<u8>,
-    /// What the pattern's groups hold, from the first on; `None` for one that took no part.
-    pub groups: Vec<Option<Vec<u8>>>,
-    /// How many bytes before `before` were dropped, because nobody read them in time.
-    pub dropped: u64,
-}
-
-impl Match {
-    /// What came before the match, as text.
-    #[must_use]
-    pub fn before_text(&self) -> String {
-        String::from_utf8_lossy(&self.before).into_owned()
-    }
-
-    /// What matched, as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.matched).into_owned()
-    }
-}
-
-/// How far a search has come.
-#[derive(Debug)]
-pub(crate) struct Cursor {
-    search: Search,
-    seen: u64,
-    began_at: Place,
-}
-
-/// Where a match ends in the stream, and which of the patterns it is a match of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Spot {
-    pub(crate) end: u64,
-    pub(crate) index: usize,
-}
-
-/// How far a search came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Searched {
-    /// Here is a match.
-    Found(Spot),
-    /// There is none in what has arrived.
-    NotYet,
-    /// There is more to be searched.
-    Unfinished,
-}
-
-/// How many bytes are searched between two looks at the time.
-const STRETCH: usize = 256;
-
-/// What is unread up to the end of a match.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    bytes: Vec<u8>,
-    length: usize,
-    spot: Spot,
-    place: Place,
-    dropped: u64,
-}
-
-impl Candidate {
-    /// Which of the patterns it is a match of.
-    pub(crate) fn index(&self) -> usize {
-        self.spot.index
-    }
-
-    /// Where in it the match lies.
-    pub(crate) fn locate(&self, pattern: &Pattern) -> Option<Located> {
-        pattern.locate(&self.bytes, self.length)
-    }
-
-    /// How many bytes that has to look at.
-    pub(crate) fn len(&self) -> usize {
-        self.length
-    }
-}
-
 impl History {
     /// Keeps the last `capacity` bytes, at least one.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { bytes: VecDeque::new(), capacity: capacity.max(1), forgotten: 0 }
+        Self { bytes: Blocks::default(), capacity: capacity.max(1), forgotten: 0 }
     }
 
     /// The offset behind the last byte.
@@ -139,13 +56,20 @@ impl History {
         place.0.max(self.forgotten)
     }
 
-    /// Adds bytes behind the others; the oldest go if there is no room.
-    pub(crate) fn record(&mut self, bytes: &[u8]) {
-        let kept = &bytes[bytes.len().saturating_sub(self.capacity)..];
-        let surplus = (self.bytes.len() + kept.len()).saturating_sub(self.capacity);
-        self.bytes.drain(..surplus);
-        self.bytes.extend(kept);
-        self.forgotten += (surplus + bytes.len() - kept.len()) as u64;
+    /// Takes in what is in `block`, and leaves it empty, perhaps without room.
+    pub(crate) fn take_in(&mut self, block: &mut Vec<u8>) {
+        self.bytes.take_in(block);
+    }
+
+    /// Lets the oldest bytes go that are more than are to be kept; a `block` without room may get theirs.
+    pub(crate) fn forget_surplus(&mut self, block: &mut Vec<u8>) {
+        let surplus = self.bytes.len().saturating_sub(self.capacity);
+        self.forgotten += surplus as u64;
+        if let Some(free) = self.bytes.forget(surplus)
+            && block.capacity() == 0
+        {
+            *block = free;
+        }
     }
 
     /// How many bytes went unread since this was last asked; reading goes on behind them.
@@ -164,37 +88,6 @@ impl History {
         self.forgotten.saturating_sub(place.0)
     }
 
-    /// What is unread up to `spot`, where a match was found to end.
-    pub(crate) fn candidate(&self, place: Place, spot: Spot) -> Candidate {
-        let length = self.unread_before(place, spot.end);
-        // With the byte behind it, for a pattern that looks ahead.
-        let bytes = self.unread(place, length.saturating_add(1));
-        Candidate { bytes, length, spot, place, dropped: self.dropped_at(place) }
-    }
-
-    /// Takes a candidate, of which it is known where the match lies; `None` if somebody has read on meanwhile.
-    pub(crate) fn take_match(
-        candidate: Candidate,
-        located: Option<Located>,
-        place: &mut Place,
-    ) -> Option<Match> {
-        let Candidate { mut bytes, length, spot, place: taken_from, dropped } = candidate;
-        if *place != taken_from {
-            return None;
-        }
-        *place = Place(spot.end);
-        let index = spot.index;
-        bytes.truncate(length);
-        Some(match located {
-            Some(located) => {
-                let matched = bytes.split_off(located.start);
-                Match { index, before: bytes, matched, groups: located.groups, dropped }
-            }
-            // The beginning of the match is forgotten already.
-            None => Match { index, before: Vec::new(), matched: bytes, groups: Vec::new(), dropped },
-        })
-    }
-
     /// Takes at most `limit` bytes of what is unread.
     pub(crate) fn take_at_most(&self, place: &mut Place, limit: usize) -> Vec<u8> {
         let first = self.first_unread(*place);
@@ -204,50 +97,10 @@ impl History {
         taken
     }
 
-    /// Begins to search what is unread.
-    ///
-    /// # Errors
-    /// When the patterns are too large together.
-    pub(crate) fn begin(&self, patterns: &Patterns, place: Place) -> Result<Cursor, SearchError> {
-        Ok(Cursor { search: patterns.search()?, seen: self.first_unread(place), began_at: place })
-    }
-
-    /// Searches what has come since `cursor` was here last, for as long as `go_on` says so.
-    ///
-    /// # Errors
-    /// What the search gave up on.
-    pub(crate) fn search(
-        &self,
-        patterns: &Patterns,
-        cursor: &mut Cursor,
-        place: Place,
-        mut go_on: impl FnMut() -> bool,
-    ) -> Result<Searched, SearchError> {
-        // Somebody else has read on from this place, or bytes went before they were searched: a match must not begin in what is gone.
-        if cursor.began_at != place || cursor.seen < self.forgotten {
-            *cursor = self.begin(patterns, place)?;
-        }
-        for piece in self.since(cursor.seen).into_iter().flat_map(|piece| piece.chunks(STRETCH)) {
-            if !go_on() {
-                return Ok(Searched::Unfinished);
-            }
-            if let Some(hit) = cursor.search.step(piece)? {
-                let end = cursor.seen + hit.end as u64;
-                return Ok(Searched::Found(Spot { end, index: hit.index }));
-            }
-            cursor.seen += piece.len() as u64;
-        }
-        // Only here, not where the ring wraps, is the end of what has arrived.
-        Ok(match cursor.search.match_at_end()? {
-            Some(index) => Searched::Found(Spot { end: cursor.seen, index }),
-            None => Searched::NotYet,
-        })
-    }
-
     /// At most the last `limit` bytes.
     pub(crate) fn tail(&self, limit: usize) -> Tail {
         let start = self.bytes.len().saturating_sub(limit);
-        Tail { bytes: self.bytes.range(start..).copied().collect(), omitted: self.forgotten + start as u64 }
+        Tail { bytes: self.bytes.copy(start, limit), omitted: self.forgotten + start as u64 }
     }
 
     /// How many unread bytes come before the offset `end`.
@@ -257,27 +110,35 @@ impl History {
 
     /// At most the first `length` bytes that are unread; only those are copied.
     fn unread(&self, place: Place, length: usize) -> Vec<u8> {
-        let [first, second] = self.since(self.first_unread(place));
-        let first = &first[..first.len().min(length)];
-        let second = &second[..second.len().min(length - first.len())];
-        [first, second].concat()
+        self.bytes.copy(self.skipped(self.first_unread(place)), length)
     }
 
-    /// The bytes from the offset `from` on, in the two pieces in which the ring holds them.
-    fn since(&self, from: u64) -> [&[u8]; 2] {
-        let skip = usize::try_from(from - self.forgotten).unwrap_or(usize::MAX).min(self.bytes.len());
-        let (first, second) = self.bytes.as_slices();
-        match skip.checked_sub(first.len()) {
-            None => [&first[skip..], second],
-            Some(skip) => [&[], &second[skip..]],
-        }
+    /// The bytes from the offset `from` on, in the blocks in which they are kept.
+    fn since(&self, from: u64) -> impl Iterator<Item = &[u8]> {
+        self.bytes.behind(self.skipped(from))
+    }
+
+    /// How many of the bytes come before the offset `from`.
+    fn skipped(&self, from: u64) -> usize {
+        usize::try_from(from - self.forgotten).unwrap_or(usize::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::search::Spot;
     use super::*;
+    use crate::pattern::Pattern;
+    use crate::pattern::Patterns;
     use proptest::prelude::*;
+
+    impl History {
+        fn record(&mut self, bytes: &[u8]) {
+            let mut block = bytes.to_vec();
+            self.take_in(&mut block);
+            self.forget_surplus(&mut block);
+        }
+    }
 
     /// Finds and takes what is known to be there.
     #[track_caller]

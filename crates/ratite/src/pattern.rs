@@ -1,9 +1,10 @@
 //! What to look for in a stream of bytes, and the search itself. Pure.
 //!
 //! A [`Pattern`] is one thing to look for; [`Patterns`] are several at once, some of which mean that it went wrong. A [`Search`]
-//! steps an automaton over each byte once, whatever pieces the stream comes in; nothing is scanned again
-//! when more arrives. Only when a match is known to end does an ordinary regex find where it began.
+//! looks at each byte once, whatever pieces the stream comes in; nothing is scanned again when more arrives. It steps an
+//! automaton over what may belong to a match, and passes over the rest at memory speed. Only when a match is known to end does an ordinary regex find where it began.
 
+mod automaton;
 mod linux;
 mod search;
 mod set;
@@ -12,13 +13,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use regex_automata::Input;
-use regex_automata::MatchKind;
-use regex_automata::hybrid::dfa::DFA;
 use regex_automata::meta::Regex;
-use regex_automata::nfa::thompson;
-use regex_automata::util::syntax;
 
+use automaton::Automaton;
+use automaton::LARGEST;
+use automaton::chain;
+use automaton::syntax;
 pub use search::Search;
+pub(crate) use search::Stepped;
 pub use set::Patterns;
 
 /// What to look for: a literal, or a regular expression over bytes.
@@ -34,7 +36,7 @@ pub struct Pattern(Arc<Compiled>);
 struct Compiled {
     text: String,
     expression: String,
-    dfa: DFA,
+    automaton: Automaton,
     regex: Regex,
 }
 
@@ -100,19 +102,19 @@ impl Pattern {
     }
 
     fn compile(text: String, expression: &str) -> Result<Self, String> {
-        let dfa = automaton(&[expression])?;
+        let automaton = Automaton::of(&[expression])?;
         let regex = Regex::builder()
             .configure(Regex::config().utf8_empty(false).nfa_size_limit(Some(LARGEST)))
             .syntax(syntax())
             .build(expression)
             .map_err(|error| chain(&error))?;
-        Ok(Self(Arc::new(Compiled { text, expression: expression.to_owned(), dfa, regex })))
+        Ok(Self(Arc::new(Compiled { text, expression: expression.to_owned(), automaton, regex })))
     }
 
     /// Begins a search in a stream.
     #[must_use]
     pub fn search(&self) -> Search {
-        Search::of(self.0.dfa.clone())
+        Search::of(self.0.automaton.clone())
     }
 
     fn expression(&self) -> &str {
@@ -132,22 +134,8 @@ impl Pattern {
 
     /// Whether [`Pattern::locate`] may take long for so many bytes: its worst case is the product of the two sizes.
     pub(crate) fn is_slow_for(&self, bytes: usize) -> bool {
-        self.0.dfa.get_nfa().memory_usage().saturating_mul(bytes) > SLOW
+        self.0.automaton.dfa.get_nfa().memory_usage().saturating_mul(bytes) > SLOW
     }
-}
-
-/// What steps over a stream and tells where any of `expressions` ends.
-fn automaton(expressions: &[&str]) -> Result<DFA, String> {
-    DFA::builder()
-        .configure(DFA::config().match_kind(MatchKind::All).cache_capacity(CACHE))
-        .syntax(syntax())
-        .thompson(thompson::Config::new().utf8(false).nfa_size_limit(Some(LARGEST)))
-        .build_many(expressions)
-        .map_err(|error| chain(&error))
-}
-
-fn syntax() -> syntax::Config {
-    syntax::Config::new().unicode(false).utf8(false)
 }
 
 /// What may be between two characters of an echo: control sequences (ECMA-48), and the blank and line ends of a line that is full.
@@ -158,12 +146,6 @@ const LONGEST_ECHO: usize = 8192;
 
 /// Some milliseconds of an automaton's worst case.
 const SLOW: usize = 16 << 20;
-
-/// The most memory that a search's automaton may take; ordinary patterns need some kilobytes of it.
-const CACHE: usize = 16 << 20;
-
-/// The most memory that a compiled pattern may take: without it, `((a{1000}){1000}){1000}` takes all there is.
-const LARGEST: usize = 16 << 20;
 
 /// Where a match lies.
 #[derive(Debug)]
@@ -189,17 +171,6 @@ fn escaped(text: &str) -> String {
 fn visible(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
-}
-
-/// An error with its causes; regex-automata tells the interesting part in a source.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl From<&str> for Pattern {

@@ -8,6 +8,7 @@
 #![no_main]
 
 mod arguments;
+mod console;
 mod monitor;
 mod play;
 mod scan;

@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use crate::arguments::Arguments;
 use crate::arguments::Chardev;
 use crate::arguments::Place;
+use crate::console;
 use crate::play::Events;
 use crate::play::Play;
 use crate::scan::Command;
@@ -165,16 +166,8 @@ impl Monitor {
     }
 
     fn fill_console(&self) {
-        let Some(console) = self.consoles.first() else { return };
-        let line = b"[    1.234567] a line as a guest prints them while it boots, 80 bytes with its end\r\n";
-        let block = line.repeat(64 << 10 >> 6);
-        let mut left = self.play.console;
-        while left > 0 {
-            let now = left.min(block.len());
-            if !system::write_all(*console, &block[..now]) {
-                return;
-            }
-            left -= now;
+        if let Some(first) = self.consoles.first() {
+            console::fill(*first, self.play.console);
         }
     }
 }

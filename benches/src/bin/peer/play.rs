@@ -10,7 +10,7 @@ use crate::system;
 pub(crate) struct Play {
     /// `events=N`: so many events after the command `start-flood`; `events=forever`: until it is ended, commands are answered in between.
     pub(crate) events: Events,
-    /// `console=BYTES`: so many bytes of lines to the first console after the command `start-console`.
+    /// `console=BYTES`: so many bytes of lines to the first console after the command `start-console`, a prompt at their end.
     pub(crate) console: usize,
     /// `reply=FILE`: what `query-qmp-schema` is answered with: a reply of QEMU without an id, as recorded.
     pub(crate) reply: Vec<u8>,

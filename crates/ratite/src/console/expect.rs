@@ -1,26 +1,25 @@
 //! Waiting for something to appear on a console.
 
 use std::time::Duration;
-use std::time::Instant;
 
 use ratite_qmp::within;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::console::Console;
 use crate::console::ConsoleError;
 use crate::console::LAST_WORDS;
-use crate::console::Look;
+use crate::console::standing::Hunt;
+use crate::console::standing::Outcome;
+use crate::console::standing::Told;
+use crate::console::standing::Wait;
 use crate::history::Candidate;
 use crate::history::History;
 use crate::history::Match;
-use crate::history::Searched;
 use crate::pattern::Located;
 use crate::pattern::Pattern;
 use crate::pattern::Patterns;
 use crate::runtime::aside;
-
-/// How long a search may keep others from the console, and the runtime's thread from other tasks.
-const SLICE: Duration = Duration::from_millis(5);
 
 /// How long what a guest said before it panicked may be on its way.
 const AFTER_PANIC: Duration = Duration::from_millis(100);
@@ -114,18 +113,31 @@ impl Console {
     async fn candidate(&self, patterns: &Patterns) -> Result<Candidate, ConsoleError> {
         let gave_up = |source| ConsoleError::Search { pattern: patterns.to_string(), source };
         let begun = self.with_place(|state, place| state.history.begin(patterns, *place));
-        let mut cursor = begun.map_err(gave_up)?;
-        let candidate = self.look(|state, place| {
-            let start = Instant::now();
-            let searched = state.history.search(patterns, &mut cursor, *place, || start.elapsed() < SLICE);
-            match searched.map_err(gave_up)? {
-                Searched::Found(spot) => Ok(Look::Found(Some(state.history.candidate(*place, spot)))),
-                Searched::Unfinished => Ok(Look::Again),
-                Searched::NotYet if state.ended => Ok(Look::Found(None)),
-                Searched::NotYet => Ok(Look::Later),
+        let mut hunt = Box::new(Hunt { patterns: patterns.clone(), cursor: begun.map_err(gave_up)? });
+        loop {
+            let outcome;
+            (hunt, outcome) = match self.hunt(hunt) {
+                Hunted::Done(done) => done,
+                Hunted::Waits(outcome) => {
+                    let mut wait = Wait { shared: &self.shared, outcome };
+                    (&mut wait.outcome).await.map_err(|_| self.has_ended_while(patterns))?
+                }
+            };
+            match outcome {
+                Outcome::Found(candidate) => return Ok(candidate),
+                Outcome::GaveUp(error) => return Err(gave_up(error)),
+                Outcome::NotYet => return Err(self.has_ended_while(patterns)),
+                Outcome::Unfinished => tokio::task::yield_now().await,
             }
-        });
-        candidate.await?.ok_or_else(|| self.has_ended_while(patterns))
+        }
+    }
+
+    /// Searches what is unread for a while. When there is nothing more, the search waits, unless the stream has ended.
+    fn hunt(&self, mut hunt: Box<Hunt>) -> Hunted {
+        self.with_place(|state, place| match hunt.go_on(&state.history, *place) {
+            Outcome::NotYet if !state.ended => Hunted::Waits(state.standing.add(hunt, &self.place)),
+            outcome => Hunted::Done((hunt, outcome)),
+        })
     }
 
     /// Adds to an end of the stream why it ended, as far as the machine's fate tells. The limit is not for this: that the
@@ -145,6 +157,13 @@ impl Console {
     fn panicked(&self, patterns: &Patterns, event: Value) -> ConsoleError {
         ConsoleError::GuestPanicked { what: patterns.to_string(), event, tail: self.tail(LAST_WORDS) }
     }
+}
+
+/// What came of a search in what is there.
+enum Hunted {
+    Done(Told),
+    /// It goes on with what comes.
+    Waits(oneshot::Receiver<Told>),
 }
 
 /// A match that [`Console::find`] has found and not taken.

@@ -1,15 +1,9 @@
 //! What goes on in the background: the stream is read into the history and the log, and written to.
 
-use std::fs::File;
 use std::io;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use rustix::net::SendFlags;
 use tokio::io::AsyncReadExt;
 use tokio::io::Interest;
@@ -20,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::console::Shared;
-use crate::console::stamps::Stamps;
+use crate::console::log::LogFile;
+use crate::history::BLOCK;
 
 /// Where the stream goes when somebody wants it for himself.
 pub(super) type Takeover = oneshot::Sender<io::Result<StdUnixStream>>;
@@ -31,56 +26,78 @@ pub(super) struct WriteRequest {
     pub(super) done: oneshot::Sender<io::Result<()>>,
 }
 
-#[derive(Debug)]
-pub(super) struct LogFile {
-    pub(super) path: PathBuf,
-    file: File,
-    stamps: Option<Stamps>,
+/// Where the stream goes: into the log first, then where readers see it. Tells them that nothing more comes, however the pump ends.
+pub(super) struct Recorder {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Option<LogFile>,
 }
 
-/// How much is read at once.
-const BLOCK: usize = 64 << 10;
-
-/// Tells readers that nothing more comes, however the pump ends.
-pub(super) struct EndOnDrop(pub(super) Arc<Shared>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.ended = true;
-        state.log = None;
+impl Recorder {
+    /// Takes what is in `block`, which may come back with room for more.
+    fn record(&mut self, block: &mut Vec<u8>) {
+        let fault = self.write_log(block);
+        let mut state = self.shared.lock();
+        state.log_fault = fault.or(state.log_fault.take());
+        state.record(block);
         drop(state);
-        self.0.changed.notify_waiters();
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Why the log gets no more.
+    fn write_log(&mut self, bytes: &[u8]) -> Option<String> {
+        let log = self.log.as_mut()?;
+        let error = log.write(bytes).err()?;
+        // Told once; the guest must not suffer from a full disk.
+        let fault = format!("could not write to {}: {error}", log.path.display());
+        tracing::warn!("{fault}; the console is pumped without it");
+        self.log = None;
+        Some(fault)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Who knows of the end finds a log that is whole.
+        self.log = None;
+        let mut state = self.shared.lock();
+        state.ended = true;
+        state.standing.end();
+        drop(state);
+        self.shared.changed.notify_waiters();
     }
 }
 
 pub(super) async fn pump(
     stream: UnixStream,
-    end: EndOnDrop,
+    mut recorder: Recorder,
     writes: mpsc::Receiver<WriteRequest>,
     mut takeovers: mpsc::Receiver<Takeover>,
 ) {
     let (mut reader, writer) = stream.into_split();
     tokio::select! {
-        () = pump_in(&mut reader, &end.0) => {}
+        () = pump_in(&mut reader, &mut recorder) => {}
         () = pump_out(&writer, writes) => {}
         Some(takeover) = takeovers.recv() => {
             let stream = reader.reunite(writer).expect("they are halves of one stream").into_std();
-            drop(end);
+            drop(recorder);
             // If nobody takes it, the stream closes here, as it would have with its owner.
             let _gone = takeover.send(stream.and_then(|stream| stream.set_nonblocking(false).map(|()| stream)));
         }
     }
 }
 
-async fn pump_in(reader: &mut OwnedReadHalf, shared: &Shared) {
-    let mut block = vec![0; BLOCK];
-    loop {
-        match reader.read(&mut block).await {
+async fn pump_in(reader: &mut OwnedReadHalf, recorder: &mut Recorder) {
+    let mut block = Vec::new();
+    while let Ok(()) = reader.readable().await {
+        block.reserve_exact(BLOCK);
+        match reader.read_buf(&mut block).await {
             Ok(0) => return,
             Ok(count) => {
-                shared.lock().record(&block[..count]);
-                shared.changed.notify_waiters();
+                recorder.record(&mut block);
+                // There is nothing more for now, perhaps for long: there may be many consoles that say nothing.
+                if count < BLOCK {
+                    block = Vec::new();
+                }
             }
             Err(error) => {
                 // A reset is how a killed QEMU with unread input looks from here.
@@ -117,26 +134,4 @@ async fn send_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-impl LogFile {
-    pub(super) fn create(path: &Path, stamped: bool) -> io::Result<Self> {
-        // Non-blocking for what is no plain file: a pipe that nobody reads must hold up neither launch nor guest.
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), file, stamps: stamped.then(Stamps::begin) })
-    }
-
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stamps {
-            None => self.file.write_all(bytes),
-            Some(stamps) => self.file.write_all(&stamps.stamp(bytes)),
-        }
-    }
 }

@@ -23,13 +23,18 @@ impl Stamps {
 
     fn stamp_at(&mut self, time: Duration, bytes: &[u8]) -> Vec<u8> {
         let stamp = format!("[{:5}.{:06}] ", time.as_secs(), time.subsec_micros());
-        let mut stamped = Vec::with_capacity(bytes.len() + stamp.len());
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let lines = memchr::memchr_iter(b'\n', bytes).count() + 1;
+        let mut stamped = Vec::with_capacity(bytes.len() + lines * stamp.len());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+            let (line, behind) = rest.split_at(end.unwrap_or(rest.len()));
             if self.at_line_start {
-                stamped.extend(stamp.bytes());
+                stamped.extend_from_slice(stamp.as_bytes());
             }
-            stamped.extend(line);
-            self.at_line_start = line.ends_with(b"\n");
+            stamped.extend_from_slice(line);
+            self.at_line_start = end.is_some();
+            rest = behind;
         }
         stamped
     }

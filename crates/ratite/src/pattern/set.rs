@@ -4,12 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use regex_automata::hybrid::dfa::DFA;
-
 use crate::pattern::Pattern;
 use crate::pattern::Search;
 use crate::pattern::SearchError;
-use crate::pattern::automaton;
+use crate::pattern::automaton::Automaton;
 
 /// Several patterns that are looked for at once, in one pass over the stream; some may mean that it went wrong.
 ///
@@ -32,14 +30,14 @@ struct Set {
     patterns: Vec<Pattern>,
     wanted: usize,
     /// Made when it is first needed.
-    dfa: OnceLock<Result<DFA, SearchError>>,
+    automaton: OnceLock<Result<Automaton, SearchError>>,
 }
 
 impl Patterns {
     /// Any one of `patterns`.
     pub fn any<I: IntoIterator<Item: Into<Pattern>>>(patterns: I) -> Self {
         let patterns: Vec<_> = patterns.into_iter().map(Into::into).collect();
-        Self(Arc::new(Set { wanted: patterns.len(), patterns, dfa: OnceLock::new() }))
+        Self(Arc::new(Set { wanted: patterns.len(), patterns, automaton: OnceLock::new() }))
     }
 
     /// The same, but each of `failures` ends the search, too, as a failure.
@@ -47,7 +45,7 @@ impl Patterns {
     pub fn failing_on<I: IntoIterator<Item: Into<Pattern>>>(self, failures: I) -> Self {
         let mut patterns = self.0.patterns.clone();
         patterns.extend(failures.into_iter().map(Into::into));
-        Self(Arc::new(Set { patterns, wanted: self.0.wanted, dfa: OnceLock::new() }))
+        Self(Arc::new(Set { patterns, wanted: self.0.wanted, automaton: OnceLock::new() }))
     }
 
     /// How many patterns are wanted; the failures are counted on from there.
@@ -78,9 +76,9 @@ impl Patterns {
         }
         let compile = || {
             let expressions: Vec<_> = self.0.patterns.iter().map(Pattern::expression).collect();
-            automaton(&expressions).map_err(SearchError)
+            Automaton::of(&expressions).map_err(SearchError)
         };
-        self.0.dfa.get_or_init(compile).clone().map(Search::of)
+        self.0.automaton.get_or_init(compile).clone().map(Search::of)
     }
 }
 
