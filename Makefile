@@ -23,6 +23,7 @@ test: setup ## Runs every test: of files, of the protocol, of processes, of gues
 check: setup ## Looks at format, lints, floors, licences, types and documentation; starts no machine.
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@scripts/bench --check
 	@cargo test --package ratite-tests --test tidy --test licences --locked
 	@RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@scripts/python check
@@ -36,8 +37,9 @@ docs: ## Builds the API documentation into target/doc; manual pages and completi
 	@cargo doc --workspace --no-deps --locked
 	@scripts/cli-docs target/doc-cli
 
-bench: ## Not there yet.
-	@echo "make bench: the benchmarks are not written yet; they come in a later release" >&2; exit 1
+bench: ## Measures ratite beside the floor and beside others; ROUNDS (5), ONLY (scenarios), DOCS=1 writes docs/benchmarks.md.
+	@scripts/setup --bench
+	@ROUNDS=$(ROUNDS) ONLY=$(ONLY) DOCS=$(DOCS) scripts/bench
 
 python: setup ## Builds the Python package, installs it below target/python, and tests it.
 	@cargo build --package ratite-tests --bins --locked

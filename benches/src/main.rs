@@ -5,9 +5,12 @@
 
 mod contenders;
 mod floor;
+mod hot_paths;
 mod machine;
 mod measure;
 mod other_end;
+mod page;
+mod picture;
 mod record;
 mod results;
 mod run;
@@ -25,6 +28,8 @@ use crate::scenario::Failure;
 const USAGE: &str =
     "usage: yardstick run [--rounds N] [--only SCENARIO,…] [--contenders NAME,…] [--quick] [--json FILE]
        yardstick sample SCENARIO CONTENDER
+       yardstick page RESULTS FOLDER
+       yardstick hot-paths [--write]
        yardstick list";
 
 fn main() -> ExitCode {
@@ -33,6 +38,10 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["run", options @ ..] => run(options),
         ["sample", scenario, contender] => sample(scenario, contender),
+        ["page", results, folder] => page(results, folder),
+        ["hot-paths"] => hot_paths::count_all(false),
+        ["hot-paths", "--write"] => hot_paths::count_all(true),
+        ["work", path, count] => hot_paths::work(path, count),
         ["list"] => {
             scenarios::all().for_each(|scenario| println!("{}", scenario.name));
             Ok(())
@@ -81,6 +90,15 @@ fn run(mut options: &[&str]) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(format!("{count} samples broke or left something behind").into()),
     }
+}
+
+/// Writes the page and its picture from the results of a run.
+fn page(results: &str, folder: &str) -> Result<(), Failure> {
+    let results = serde_json::from_str(&std::fs::read_to_string(results)?)?;
+    let folder = std::path::Path::new(folder);
+    std::fs::write(folder.join("benchmarks.md"), page::page(&results))?;
+    std::fs::write(folder.join("benchmarks.svg"), picture::picture(&results))?;
+    Ok(())
 }
 
 /// Does a scenario's work once, and prints its figures as one JSON object.

@@ -11,7 +11,7 @@ use crate::scenario::Sample;
 
 /// How long a sample should take that does its work again and again: long enough to mean something.
 pub(crate) fn sample_time() -> Duration {
-    Duration::from_millis(if is_quick() { 50 } else { 500 })
+    Duration::from_millis(if is_quick() { 50 } else { 300 })
 }
 
 /// Whether this is only to see that everything works (`--quick`).

@@ -1,6 +1,10 @@
 //! The other end of a sample's monitor: the peer, or a real QEMU, started by the sample itself and ended with it.
+//!
+//! The sample runs on the first core then, with all threads that it starts, and the other end on the second. Left to
+//! the scheduler they meet on one core in some samples and not in others, and a wake-up costs ten times more or less.
 
 use std::ffi::OsString;
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -56,16 +60,22 @@ pub(crate) fn real() -> Command {
 }
 
 impl OtherEnd {
-    /// Starts it with one end of a socket pair for its monitor, and returns the other end.
-    pub(crate) fn paired(mut command: Command) -> Result<(Self, UnixStream), Failure> {
+    /// Starts it with one end of a socket pair for its monitor, on another core, and returns the other end.
+    pub(crate) fn paired(command: Command) -> Result<(Self, UnixStream), Failure> {
+        let (end, socket) = Self::anywhere(command)?;
+        end.part()?;
+        Ok((end, socket))
+    }
+
+    /// The same on whatever core, and without an effect on this process.
+    pub(crate) fn anywhere(mut command: Command) -> Result<(Self, UnixStream), Failure> {
         let (ours, theirs) = UnixStream::pair()?;
         let chardev = format!("socket,id=mon,fd={}", theirs.as_raw_fd());
         command.args(["-chardev", &chardev, "-mon", "chardev=mon,mode=control"]);
-        let child = start(command, theirs.into())?;
-        Ok((Self { child, path: None }, ours))
+        Ok((Self { child: start(command, theirs.into())?, path: None }, ours))
     }
 
-    /// Starts it with a socket that listens already, for those who connect to a path.
+    /// Starts it with a socket that listens already, for those who connect to a path; on another core.
     pub(crate) fn listening(mut command: Command) -> Result<(Self, PathBuf), Failure> {
         let folder = std::env::temp_dir().join(format!("yardstick-{}", std::process::id()));
         std::fs::create_dir(&folder)?;
@@ -73,13 +83,28 @@ impl OtherEnd {
         let listener = UnixListener::bind(&path)?;
         let chardev = format!("socket,id=mon,fd={},server=on,wait=off", listener.as_raw_fd());
         command.args(["-chardev", &chardev, "-mon", "chardev=mon,mode=control"]);
-        let child = start(command, listener.into())?;
-        Ok((Self { child, path: Some(path.clone()) }, path))
+        let end = Self { child: start(command, listener.into())?, path: Some(path.clone()) };
+        end.part()?;
+        Ok((end, path))
     }
 
-    /// Lets it run on one core alone.
-    pub(crate) fn pin(&self, core: usize) -> Result<(), Failure> {
-        measure::pin(self.child.id().cast_signed(), core)
+    /// Keeps it and this process on different cores.
+    fn part(&self) -> Result<(), Failure> {
+        if let [first, second, ..] = measure::cores()?.as_slice() {
+            measure::pin(self.pid(), *second)?;
+            measure::pin(0, *first)?;
+        }
+        Ok(())
+    }
+
+    /// Brings it to the core where this process is.
+    pub(crate) fn meet(&self) -> Result<(), Failure> {
+        let cores = measure::cores()?;
+        measure::pin(self.pid(), *cores.first().ok_or("there is no core")?)
+    }
+
+    fn pid(&self) -> c_int {
+        self.child.id().cast_signed()
     }
 }
 

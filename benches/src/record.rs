@@ -15,7 +15,7 @@ pub(crate) fn reply_file() -> Result<PathBuf, Failure> {
 
 /// Records the reply of the QEMU that is installed.
 pub(crate) fn record() -> Result<PathBuf, Failure> {
-    let (_qemu, socket) = OtherEnd::paired(other_end::real())?;
+    let (_qemu, socket) = OtherEnd::anywhere(other_end::real())?;
     let mut session = RawSession::begin(socket, "")?;
     session.write(br#"{"execute":"query-qmp-schema"}"#)?;
     let mut reply = Vec::new();

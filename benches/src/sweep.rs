@@ -25,7 +25,7 @@ pub(crate) fn sweep() -> Vec<String> {
     let mut left = children();
     while !left.is_empty() && start.elapsed() < AFTERLIFE {
         reap();
-        thread::sleep(Duration::from_millis(2));
+        pause();
         left = children();
     }
     let killed = left.iter().map(|pid| {
@@ -37,9 +37,14 @@ pub(crate) fn sweep() -> Vec<String> {
     let killed = killed.collect();
     while !children().is_empty() {
         reap();
-        thread::sleep(Duration::from_millis(2));
+        pause();
     }
     killed
+}
+
+#[expect(clippy::disallowed_methods, reason = "the end of an adopted process is told by nothing but SIGCHLD")]
+fn pause() {
+    thread::sleep(Duration::from_millis(2));
 }
 
 fn reap() {

@@ -18,7 +18,7 @@ pub(crate) fn current_thread() -> Result<Runtime, Failure> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// A runtime with as many threads as there are cores; the work is to be a task of it.
+/// A runtime with two threads, as on a machine with two cores, wherever they may run; the work is to be a task of it.
 pub(crate) fn multi_thread() -> Result<Runtime, Failure> {
-    Ok(Builder::new_multi_thread().enable_all().build()?)
+    Ok(Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

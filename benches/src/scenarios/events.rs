@@ -52,7 +52,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "events_sixteen",
-        title: "events taken in, 16 listeners, each of them all",
+        title: "events taken in, 16 listeners",
         figures: &[
             Figure::new("per_s", "events/s", Better::More).required(&[
                 Required::ratio("ratite-async", 0.1),

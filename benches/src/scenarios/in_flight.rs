@@ -29,7 +29,7 @@ use crate::scenario::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "in_flight",
-        title: "32 commands under way at once, the peer",
+        title: "32 commands in flight",
         figures: &[
             Figure::new("per_s", "commands/s", Better::More)
                 .required(&[Required::ratio("ratite-async", 0.6), Required::ratio("ratite-async-mt", 0.6)]),
@@ -52,7 +52,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "in_flight_real",
-        title: "32 commands under way at once, real QEMU",
+        title: "32 commands in flight, real QEMU",
         figures: &[
             Figure::new("per_s", "commands/s", Better::More)
                 .required(&[Required::ratio("ratite-async", 0.95), Required::ratio("ratite-async-mt", 0.95)]),

@@ -119,7 +119,8 @@ struct Entity {
 struct Member {
     /// The members of an alternate have none.
     name: Option<String>,
-    r#type: String,
+    /// The members of an enumeration have none.
+    r#type: Option<String>,
     default: Option<Value>,
     #[serde(default)]
     features: Vec<String>,

@@ -2,6 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 
 use qmp::ConnectOptions;
 use ratite_qmp::Client;
@@ -11,7 +13,6 @@ use tokio::runtime::Runtime;
 use crate::contenders;
 use crate::contenders::qapi::QueryStatus;
 use crate::floor::qmp::RawSession;
-use crate::measure;
 use crate::measure::Laps;
 use crate::other_end;
 use crate::other_end::OtherEnd;
@@ -26,7 +27,7 @@ use crate::scenario::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "round_trip_two_cores",
-        title: "a command and its reply, the client on one core and the peer on another",
+        title: "a round trip, client and peer on a core each",
         figures: PEER_FIGURES,
         contenders: &[
             Contender { name: "floor", sample: || floor(&Setting::TwoCores) },
@@ -40,7 +41,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "round_trip_one_core",
-        title: "a command and its reply, client and peer on the same core",
+        title: "a round trip, client and peer on one core",
         figures: PEER_FIGURES,
         contenders: &[
             Contender { name: "floor", sample: || floor(&Setting::OneCore) },
@@ -54,7 +55,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "round_trip_real",
-        title: "a command and its reply, real QEMU",
+        title: "a round trip, real QEMU",
         figures: &[
             Figure::new("wall_us", "µs, median", Better::Less).required(&[
                 Required::ratio("ratite-async", 1.05),
@@ -105,24 +106,30 @@ enum Setting {
 }
 
 impl Setting {
+    fn command(&self) -> Result<Command, Failure> {
+        match self {
+            Self::Real => Ok(other_end::real()),
+            _ => other_end::peer(""),
+        }
+    }
+
     fn paired(&self) -> Result<(OtherEnd, UnixStream), Failure> {
-        let (end, socket) = match self {
-            Self::Real => OtherEnd::paired(other_end::real())?,
-            _ => OtherEnd::paired(other_end::peer("")?)?,
-        };
-        self.pin(&end)?;
+        let (end, socket) = OtherEnd::paired(self.command()?)?;
+        self.place(&end)?;
         Ok((end, socket))
     }
 
-    fn pin(&self, end: &OtherEnd) -> Result<(), Failure> {
-        let cores = measure::cores()?;
-        let other = match self {
-            Self::TwoCores => cores.get(1).ok_or("there is only one core")?,
-            Self::OneCore => &cores[0],
-            Self::Real => return Ok(()),
-        };
-        end.pin(*other)?;
-        measure::pin(0, cores[0])
+    fn listening(&self) -> Result<(OtherEnd, PathBuf), Failure> {
+        let (end, path) = OtherEnd::listening(self.command()?)?;
+        self.place(&end)?;
+        Ok((end, path))
+    }
+
+    fn place(&self, end: &OtherEnd) -> Result<(), Failure> {
+        match self {
+            Self::OneCore => end.meet(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -185,12 +192,7 @@ fn qapi(setting: &Setting) -> Result<Sample, Failure> {
 }
 
 fn qmp(setting: &Setting) -> Result<Sample, Failure> {
-    let command = match setting {
-        Setting::Real => other_end::real(),
-        _ => other_end::peer("")?,
-    };
-    let (end, path) = OtherEnd::listening(command)?;
-    setting.pin(&end)?;
+    let (_end, path) = setting.listening()?;
     contenders::current_thread()?.block_on(qmp_at(&path))
 }
 
