@@ -25,6 +25,7 @@ __all__ = [
     "TerminalView",
     "WorkFolder",
     "linux_failures",
+    "loads",
     "measure",
     "plain_text",
 ]
@@ -40,6 +41,7 @@ class Pending(Generic[_T]):
 _Figures = Tuple[float, float, Optional[float], Optional[float], Optional[float], Optional[float]]
 
 def linux_failures() -> List[str]: ...
+def loads(text: str) -> Any: ...
 def measure(
     binary: str, accelerator: Optional[str], seconds: float
 ) -> Pending[List[Tuple[str, bool, str, str, Optional[_Figures]]]]: ...

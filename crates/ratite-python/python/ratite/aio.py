@@ -12,7 +12,7 @@ from ratite._aio_screen import Input, Screen
 from ratite._core import Exit, Match, ShellOutput
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
-from ratite._json import Object, dumps, hyphenated, loads
+from ratite._json import Object, hyphenated, loads, sent
 from ratite._shell import TerminalView as _TerminalView
 from ratite._shell import prompts
 from ratite._words import Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
@@ -80,7 +80,7 @@ class Machine(Face):
         **keywords: Any,
     ) -> Object:
         """The same, but returns the whole reply, with ``return`` or ``error``."""
-        text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
+        text = sent(command, arguments, keywords)
         limit = None if timeout is None else seconds("timeout", timeout)
         return loads(await self._launched.send(command, text, oob, fds, limit))
 
