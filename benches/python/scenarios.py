@@ -101,7 +101,11 @@ class Scenarios:
         machine = self.side.machine(self.peer)
         machine.launch()
         clock = Clock()
-        quit_within(machine, 1)
+        try:
+            quit_within(machine, 1)
+        except Cannot:
+            machine.kill()
+            raise
         return {"over_ms": clock.wall_us() / 1e3 - 1e3}
 
     def many_machines(self) -> Figures:

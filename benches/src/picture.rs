@@ -80,7 +80,7 @@ impl Scale {
 impl Group {
     /// By the scenario's first figure; `None` if nobody has a ratio.
     fn of(scenario: &ScenarioResults) -> Option<Self> {
-        let figure = scenario.figures.first()?;
+        let figure = scenario.figures.first().filter(|figure| !figure.shows_values())?;
         let bars: Vec<Bar> =
             COLOURS.iter().filter_map(|(name, colour)| Bar::of(scenario, figure, name, colour)).collect();
         let floor = scenario.contender("floor").and_then(|floor| scenario.standing(figure, floor));
