@@ -54,7 +54,6 @@ impl Which {
 }
 
 /// A machine by `qapi` and tokio.
-#[derive(Debug)]
 pub(crate) struct QapiMachine {
     pub(crate) child: Child,
     service: QapiService<Writing>,
