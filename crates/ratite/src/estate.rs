@@ -128,11 +128,16 @@ enum Clearing {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::Receiver;
+    use std::sync::mpsc::Sender;
+    use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    /// Says when it is dropped, after a look at whether it may be.
+    /// Waits, when it is dropped, until somebody lets it go, and counts that.
     #[derive(Debug)]
-    struct Heavy(Arc<Mutex<u32>>);
+    struct Heavy(Mutex<Receiver<()>>, Arc<AtomicU32>);
 
     impl Estate for Heavy {
         fn settle(&mut self) -> bool {
@@ -142,22 +147,24 @@ mod tests {
 
     impl Drop for Heavy {
         fn drop(&mut self) {
-            *self.0.lock().unwrap() += 1;
+            let _let_go = self.0.lock().unwrap().recv();
+            self.1.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn heavy() -> (Arc<Mutex<u32>>, Shelf) {
-        let dropped = Arc::new(Mutex::new(0));
-        (dropped.clone(), Shelf::new(Box::new(Heavy(dropped))))
+    fn heavy() -> (Sender<()>, Arc<AtomicU32>, Shelf) {
+        let (let_go, held) = channel();
+        let dropped = Arc::new(AtomicU32::new(0));
+        (let_go, dropped.clone(), Shelf::new(Box::new(Heavy(Mutex::new(held), dropped))))
     }
 
     #[test]
     fn whoever_comes_second_has_it() {
-        let (_, shelf) = heavy();
+        let (_, _, shelf) = heavy();
         assert!(shelf.ended().is_none());
         assert!(shelf.forsake().is_some());
 
-        let (_, shelf) = heavy();
+        let (_, _, shelf) = heavy();
         assert!(shelf.forsake().is_none());
         assert!(shelf.ended().is_some());
         assert!(shelf.forsake().is_none());
@@ -165,17 +172,16 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_waits_until_it_is_dropped_also_after_somebody_gave_up() {
-        let (dropped, shelf) = heavy();
-        let held = dropped.lock().unwrap();
+        let (let_go, dropped, shelf) = heavy();
         let given_up = tokio::time::timeout(Duration::ZERO, shelf.clear()).await;
         assert!(given_up.is_err());
         let still = tokio::time::timeout(Duration::ZERO, shelf.clear()).await;
         assert!(still.is_err());
-        drop(held);
+        drop(let_go);
 
         shelf.clear().await;
 
-        assert_eq!(*dropped.lock().unwrap(), 1);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
         assert!(shelf.ended().is_none() && shelf.forsake().is_none());
     }
 }
