@@ -292,10 +292,10 @@ class Listener(Queue):
             self._tell_what_is_lost()
         events, left = wanted(names, match), turns(seconds("timeout", timeout))
         while True:
-            await self._listener.ready(events, next(left))
-            event = self._listener.try_next(events)
+            event: Optional[Object] = self._listener.pop(events)
             if event is not None:
-                return loads(event)
+                return event
+            await self._listener.ready(events, next(left))
 
     async def __aiter__(self) -> AsyncIterator[Object]:
         while True:
