@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import ratite
-from measure import Laps
+from measure import Laps, part
 from ratite import LaunchError, Machine, aio
 
 __all__ = ["LaunchError"]
@@ -73,6 +73,7 @@ class Session:
         self.loop = asyncio.new_event_loop()
         self.machine = aio.Machine(binary, *args)
         self.run(self.machine.launch())
+        part()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs the loop until `work` is done."""

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-from measure import Laps
+from measure import Laps, part
 from qemu.qmp import EventListener, QMPClient
 
 EVENTS = 5_000
@@ -31,6 +31,7 @@ class Session:
         theirs.close()
         self.client = QMPClient("yardstick")
         self.run(self.client.connect(ours))
+        part()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs the loop until `work` is done."""

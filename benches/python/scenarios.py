@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Dict, List
 
-from measure import Cannot, Clock, Figures, Laps, cores, memory_bytes, pin, seconds, threads, us
+from measure import Cannot, Clock, Figures, Laps, cores, meet, memory_bytes, part, seconds, threads, us
 
 
 class Scenarios:
@@ -47,6 +47,7 @@ class Scenarios:
         """A machine that runs."""
         machine = self.side.machine(*command, **options)
         machine.launch()
+        part()
         return machine
 
     # Starts and ends.
@@ -101,7 +102,7 @@ class Scenarios:
         machine.launch()
         clock = Clock()
         quit_within(machine, 1)
-        return {"over_us": clock.wall_us() - 1e6, "cpu_us": clock.cpu_us()}
+        return {"over_ms": clock.wall_us() / 1e3 - 1e3}
 
     def many_machines(self) -> Figures:
         many, count = self.needs("many"), 64
@@ -112,32 +113,38 @@ class Scenarios:
 
         # What the first one brings is not theirs.
         many(self.peer, (), 1, look)
-        before = alive["memory"]
+        before, threads_of_one = alive["memory"], alive["threads"]
         many(self.peer, (), count, look)
         laps = Laps(lambda: many(self.peer, (), count, lambda: None), seconds(), least=2, warm_up=0)
-        memory = (alive["memory"] - before) / count / 1024
-        return {**laps.figures(), "memory_kib": memory, "threads": alive["threads"]}
+        figures = laps.figures()
+        return {
+            "wall_ms": figures["wall_us"] / 1e3,
+            "cpu_ms": figures["cpu_us"] / 1e3,
+            "memory_kb": (alive["memory"] - before) / count / 1e3,
+            "threads": alive["threads"] - threads_of_one,
+        }
 
     # Commands.
 
     def round_trip_two_cores(self) -> Figures:
-        return self.round_trip(cores()[1:2], self.peer)
+        if len(cores()) < 2:
+            raise Cannot("there is only one core")
+        return self.round_trip(self.peer)
 
     def round_trip_one_core(self) -> Figures:
-        return self.round_trip(cores()[:1], self.peer)
+        with self.running(self.peer) as machine:
+            meet()
+            return self.round_trips(machine)
 
     def round_trip_real(self) -> Figures:
-        return self.round_trip(None, *self.real)
+        return self.round_trip(*self.real)
 
-    def round_trip(self, theirs: List[int] | None, *command: str) -> Figures:
-        if theirs is not None:
-            if not theirs:
-                raise Cannot("there is only one core")
-            pin(cores()[0])
+    def round_trip(self, *command: str) -> Figures:
         with self.running(*command) as machine:
-            if theirs is not None:
-                pin(theirs[0], self.side.pid(machine))
-            return Laps(lambda: machine.cmd("query-status"), seconds(), warm_up=100).figures()
+            return self.round_trips(machine)
+
+    def round_trips(self, machine: Any) -> Figures:
+        return Laps(lambda: machine.cmd("query-status"), seconds(), warm_up=100).figures()
 
     def in_flight(self) -> Figures:
         return self.commands_at_once(32, self.peer)
@@ -228,7 +235,7 @@ class Scenarios:
                 time.sleep(0.001)
             wall_us, cpu_us = clock.wall_us(), clock.cpu_us()
             growth = (memory_bytes() - before) / 1024
-            return {"mb_per_s": size / wall_us, "cpu_us": cpu_us, "memory_kib": growth}
+            return {"mb_per_s": size / wall_us, "cpu_us_per_mb": cpu_us / (size / 1e6), "memory_kib": growth}
 
 
 def per_second(laps: Laps, count: int) -> Figures:
