@@ -17,6 +17,8 @@ __all__ = ["EVENTS", "LaunchError", "Session", "events"]
 # It takes them one at a time.
 CONSOLE_BYTES = 512 << 10
 
+quit_within = Cannot("it waits for the reply to `quit` without an end")
+
 # The warnings about what is done here on purpose.
 logging.disable(logging.CRITICAL)
 
@@ -37,11 +39,6 @@ def pid(machine: QEMUMachine) -> int:
 def drained_bytes(machine: QEMUMachine) -> int:
     """How much of it has been drained."""
     return len(machine.console_socket._buffer)
-
-
-def quit_within(machine: QEMUMachine, seconds: int) -> None:
-    """Asks it to quit, and ends it by force once so much time is over."""
-    raise Cannot("it waits for the reply to `quit` without an end")
 
 
 def many(binary: str, args: tuple[str, ...], count: int, meanwhile: Callable[[], None]) -> None:

@@ -3,7 +3,8 @@
     "$(scripts/bench-python)" benches/python/sample.py round_trip_real ratite-python
 
 The contenders are `ratite-python` and `python`, which is the original. YARDSTICK_PEER is the program that plays QEMU,
-YARDSTICK_REPLY a recorded reply to `query-qmp-schema`, and with YARDSTICK_QUICK everything is done for a moment only. For what a contender cannot do, the object is `{"cannot": WHY}`.
+YARDSTICK_REPLY a recorded reply to `query-qmp-schema`, and with YARDSTICK_QUICK everything is done for a moment only. For
+what a contender cannot do, the object is `{"cannot": WHY}`.
 """
 
 from __future__ import annotations

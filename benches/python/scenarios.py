@@ -25,10 +25,10 @@ class Scenarios:
 
     def needs(self, name: str) -> Any:
         """What the contender has of this name."""
-        try:
-            return getattr(self.side, name)
-        except AttributeError:
-            raise Cannot("it has nothing for this") from None
+        found = getattr(self.side, name, Cannot("it has nothing for this"))
+        if isinstance(found, Cannot):
+            raise found
+        return found
 
     def play(self, *words: str) -> None:
         """Tells the peers that start from now on what to play."""

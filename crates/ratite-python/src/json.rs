@@ -17,17 +17,24 @@ use pyo3::types::PyString;
 /// A message from its text, as `json.loads` reads it.
 #[pyfunction]
 pub(crate) fn loads<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
-    let py = text.py();
-    // A text that is no Unicode is for Python's parser, too.
-    let read = match text.to_cow() {
-        Ok(text) => read(py, &text),
-        Err(_) => Err(Other::Unusual),
-    };
-    match read {
+    match text.to_cow() {
+        Ok(read) => value(text.py(), &read),
+        // One that is no Unicode is for Python's parser, too.
+        Err(_) => by_python(text),
+    }
+}
+
+/// The same for a text that is not Python's yet.
+pub(crate) fn value<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    match read(py, text) {
         Ok(value) => Ok(value),
         Err(Other::Python(error)) => Err(error),
-        Err(Other::Unusual) => PYTHONS.import(py, "json", "loads")?.call1((text,)),
+        Err(Other::Unusual) => by_python(&PyString::new(py, text)),
     }
+}
+
+fn by_python<'py>(text: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+    PYTHONS.import(text.py(), "json", "loads")?.call1((text,))
 }
 
 static PYTHONS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -258,7 +258,8 @@ class Listener(Queue):
         if not names and match is None:
             self._tell_what_is_lost()
         events, limit = wanted(names, match), seconds("timeout", timeout)
-        return loads(self._listener.next(events, limit).wait())
+        event: Optional[Object] = self._listener.pop(events)
+        return loads(self._listener.next(events, limit).wait()) if event is None else event
 
     def __iter__(self) -> Iterator[Object]:
         while True:

@@ -287,15 +287,15 @@ class Listener(Queue):
     async def next(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
     ) -> Object:
-        """Takes the oldest event of these names, and waits for one; see `ratite.Listener.next`."""
+        """Takes the oldest event of these names, and waits for one; one that is there is had without a turn of the loop."""
         if not names and match is None:
             self._tell_what_is_lost()
         events, left = wanted(names, match), turns(seconds("timeout", timeout))
         while True:
-            await self._listener.ready(events, next(left))
-            event = self._listener.try_next(events)
+            event: Optional[Object] = self._listener.pop(events)
             if event is not None:
-                return loads(event)
+                return event
+            await self._listener.ready(events, next(left))
 
     async def __aiter__(self) -> AsyncIterator[Object]:
         while True:
