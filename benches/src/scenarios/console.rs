@@ -228,12 +228,22 @@ fn drained(runtime: Runtime, kept: Kept) -> Result<Sample, Failure> {
         // Answered when everything is printed, and some of it is on its way.
         machine.cmd("query-status", ()).await?;
         while console.bytes_seen() < size() as u64 {
-            tokio::time::sleep(LOOK).await;
+            look_again_async().await;
         }
         let sample = begin.sample()?;
         machine.kill().await?;
         Ok(sample)
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing tells how much has been drained")]
+async fn look_again_async() {
+    tokio::time::sleep(LOOK).await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing tells how much has been drained")]
+fn look_again() {
+    thread::sleep(LOOK);
 }
 
 fn drained_blocking(kept: Kept) -> Result<Sample, Failure> {
@@ -246,7 +256,7 @@ fn drained_blocking(kept: Kept) -> Result<Sample, Failure> {
     machine.cmd("start-console", ())?;
     machine.cmd("query-status", ())?;
     while console.bytes_seen() < size() as u64 {
-        thread::sleep(LOOK);
+        look_again();
     }
     let sample = begin.sample()?;
     machine.kill()?;

@@ -13,6 +13,7 @@ use crate::contenders::machines::GRACE;
 use crate::contenders::machines::QapiMachine;
 use crate::contenders::machines::Which;
 use crate::floor::process::Image;
+use crate::floor::process::RawMachine;
 use crate::measure;
 use crate::scenario::Better;
 use crate::scenario::Contender;
@@ -103,9 +104,9 @@ fn floor() -> Result<Sample, Failure> {
     let image = Image::new(&Which::Peer("").program()?, "")?;
     let course = Course::begin()?;
     let machines = (0..MACHINES).map(|_| image.start(None)).collect::<Result<Vec<_>, _>>()?;
-    machines.iter().try_for_each(|machine| machine.negotiate())?;
+    machines.iter().try_for_each(RawMachine::negotiate)?;
     let (half, course) = course.half()?;
-    machines.iter().try_for_each(|machine| machine.quit())?;
+    machines.iter().try_for_each(RawMachine::quit)?;
     for machine in machines {
         machine.reap()?;
     }
@@ -145,9 +146,7 @@ fn ratite_blocking() -> Result<Sample, Failure> {
     std::thread::scope(|scope| {
         let ends: Vec<_> = machines.iter().map(|machine| scope.spawn(|| machine.shutdown(GRACE))).collect();
         let joined = ends.into_iter().map(|end| end.join().map_err(|_| "an end panicked".into()));
-        joined
-            .map(|end: Result<_, Failure>| end?.map(drop).map_err(Into::into))
-            .collect::<Result<(), Failure>>()
+        joined.into_iter().try_for_each(|end: Result<_, Failure>| end?.map(drop).map_err(Failure::from))
     })?;
     Ok(course.end(&half))
 }
