@@ -162,11 +162,16 @@ impl Begin {
     fn sample(self) -> Result<Sample, Failure> {
         let (wall, cpu) = (self.start.elapsed(), measure::cpu_time() - self.cpu);
         let megabytes = size() as f64 / 1e6;
-        Ok(vec![
+        let grown = (measure::own_memory()? - self.memory).max(0.0);
+        let mut sample = vec![
             ("mb_per_s", megabytes / wall.as_secs_f64()),
             ("cpu_us_per_mb", measure::micros(cpu) / megabytes),
-            ("memory_kib", (measure::own_memory()? - self.memory).max(0.0) / 1024.0),
-        ])
+        ];
+        // To nothing there is no ratio.
+        if grown > 0.0 {
+            sample.push(("memory_kib", grown / 1024.0));
+        }
+        Ok(sample)
     }
 }
 
