@@ -37,7 +37,8 @@ docs: ## Builds the API documentation into target/doc; manual pages and completi
 	@cargo doc --workspace --no-deps --locked
 	@scripts/cli-docs target/doc-cli
 
-bench: setup ## Measures ratite beside the floor and beside others; ROUNDS (5), ONLY (scenarios), DOCS=1 writes docs/benchmarks.md.
+bench: ## Measures ratite beside the floor and beside others; ROUNDS (5), ONLY (scenarios), DOCS=1 writes docs/benchmarks.md.
+	@scripts/setup --bench
 	@ROUNDS=$(ROUNDS) ONLY=$(ONLY) DOCS=$(DOCS) scripts/bench
 
 python: setup ## Builds the Python package, installs it below target/python, and tests it.

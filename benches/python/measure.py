@@ -87,6 +87,32 @@ def cores() -> List[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def pin(core: int, process: int = 0) -> None:
-    """Lets a process, or this one and what it starts from now on, run on one core alone."""
-    os.sched_setaffinity(process, {core})
+def pin(core: int, process: int) -> None:
+    """Lets a process run on one core alone."""
+    for thread in os.listdir(f"/proc/{process}/task"):
+        os.sched_setaffinity(int(thread), {core})
+
+
+def part() -> None:
+    """Keeps this process to the first core and what it has started to the second; left alone they would meet now and then."""
+    ours, *others = cores()
+    if others:
+        for process in children():
+            pin(others[0], process)
+        pin(ours, os.getpid())
+
+
+def meet() -> None:
+    """Keeps this process and what it has started to one core."""
+    ours = cores()[0]
+    for process in (*children(), os.getpid()):
+        pin(ours, process)
+
+
+def children() -> List[int]:
+    """What this process has started."""
+    found = []
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children", "rb") as told:
+            found += [int(process) for process in told.read().split()]
+    return found

@@ -1,4 +1,4 @@
-"""The original: QEMU's own `qemu.machine`, as a program uses it."""
+"""The original: QEMU's own `qemu.machine` as a program uses it, and `qemu.qmp` alone where that can do more."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from measure import Cannot, Laps
+from measure import Cannot
+from protocol import EVENTS, Session, events
 from qemu.machine import QEMUMachine
 from qemu.machine.machine import VMLaunchFailure as LaunchError
 
-__all__ = ["LaunchError"]
+__all__ = ["EVENTS", "LaunchError", "Session", "events"]
 
-EVENTS = 5_000
 # It takes them one at a time.
 CONSOLE_BYTES = 512 << 10
+
+quit_within = Cannot("it waits for the reply to `quit` without an end")
 
 # The warnings about what is done here on purpose.
 logging.disable(logging.CRITICAL)
@@ -37,27 +39,6 @@ def pid(machine: QEMUMachine) -> int:
 def drained_bytes(machine: QEMUMachine) -> int:
     """How much of it has been drained."""
     return len(machine.console_socket._buffer)
-
-
-def quit_within(machine: QEMUMachine, seconds: int) -> None:
-    """Asks it to quit, and ends it by force once so much time is over."""
-    raise Cannot("it waits for the reply to `quit` without an end")
-
-
-def events(machine: QEMUMachine, listeners: int, seconds: float) -> Laps:
-    """Takes floods of events in."""
-    if listeners > 1:
-        raise Cannot("it has one queue for everybody")
-
-    def burst() -> None:
-        machine.cmd("start-flood")
-        for _ in range(EVENTS * listeners):
-            machine.get_qmp_event(wait=True)
-        # Answered behind the last of them.
-        machine.cmd("query-name")
-        machine.get_qmp_events()
-
-    return Laps(burst, seconds, least=1, warm_up=0)
 
 
 def many(binary: str, args: tuple[str, ...], count: int, meanwhile: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import ratite
-from measure import Laps
+from measure import Laps, part
 from ratite import LaunchError, Machine, aio
 
 __all__ = ["LaunchError"]
@@ -47,8 +47,9 @@ def text(machine: Machine) -> Callable[[], object]:
     return lambda: core.send("query-qmp-schema", None, False, (), None).wait()
 
 
-def events(machine: Machine, listeners: int, seconds: float) -> Laps:
+def events(binary: str, listeners: int, seconds: float) -> Laps:
     """Takes floods of events in, each listener all of them, one after the other."""
+    machine = Machine(binary).launch()
     queues = [machine.listen() for _ in range(listeners)]
 
     def burst() -> None:
@@ -57,10 +58,12 @@ def events(machine: Machine, listeners: int, seconds: float) -> Laps:
             for _ in range(EVENTS):
                 queue.next(timeout=math.inf)
         # Answered behind the last of them.
-        machine.cmd("query-name")
+        machine.cmd("query-status")
         machine.events()
 
-    return Laps(burst, seconds, least=2, warm_up=1)
+    laps = Laps(burst, seconds, least=2, warm_up=1)
+    machine.shutdown()
+    return laps
 
 
 class Session:
@@ -70,6 +73,7 @@ class Session:
         self.loop = asyncio.new_event_loop()
         self.machine = aio.Machine(binary, *args)
         self.run(self.machine.launch())
+        part()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs the loop until `work` is done."""

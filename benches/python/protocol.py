@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-from measure import Laps
+from measure import Laps, part
 from qemu.qmp import EventListener, QMPClient
 
 EVENTS = 5_000
@@ -31,6 +31,7 @@ class Session:
         theirs.close()
         self.client = QMPClient("yardstick")
         self.run(self.client.connect(ours))
+        part()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs the loop until `work` is done."""
@@ -43,10 +44,6 @@ class Session:
     def close(self) -> None:
         """Ends the machine."""
         self.run(self.client.execute("quit"))
-        self.end()
-
-    def end(self) -> None:
-        """Waits until it has ended."""
         try:
             self.run(self.client.disconnect())
         except (EOFError, ConnectionError):
@@ -56,31 +53,9 @@ class Session:
         self.loop.close()
 
 
-class Attached:
-    """The same for those who do one thing after the other."""
-
-    def __init__(self, binary: str, *args: str) -> None:
-        self.session = Session(binary, *args)
-        self.shutdown = self.session.close
-
-    def cmd(self, command: str) -> Any:
-        """Executes a command."""
-        return self.session.run(self.session.client.execute(command))
-
-    def kill(self) -> None:
-        """Ends it by force."""
-        self.session.process.kill()
-        self.session.end()
-
-
-def pid(attached: Attached) -> int:
-    """QEMU's process."""
-    return attached.session.process.pid
-
-
-def events(attached: Attached, listeners: int, seconds: float) -> Laps:
+def events(binary: str, listeners: int, seconds: float) -> Laps:
     """Takes floods of events in, each listener all of them."""
-    session = attached.session
+    session = Session(binary)
     queues = [EventListener() for _ in range(listeners)]
 
     async def take(queue: EventListener) -> None:
@@ -91,8 +66,10 @@ def events(attached: Attached, listeners: int, seconds: float) -> Laps:
         await session.execute("start-flood")
         await asyncio.gather(*(take(queue) for queue in queues))
         # Answered behind the last of them.
-        await session.execute("query-name")
+        await session.execute("query-status")
         session.client.events.clear()
 
     with session.client.listen(*queues):
-        return Laps(lambda: session.run(burst()), seconds, least=1, warm_up=0)
+        laps = Laps(lambda: session.run(burst()), seconds, least=1, warm_up=0)
+    session.close()
+    return laps

@@ -2,9 +2,9 @@
 
     "$(scripts/bench-python)" benches/python/sample.py round_trip_real ratite-python
 
-The contenders are `ratite-python`; `python`, the original; and `python-qmp`, the module that the original speaks the protocol
-with, used alone. YARDSTICK_PEER is the program that plays QEMU, YARDSTICK_REPLY a recorded reply to `query-qmp-schema`, and
-YARDSTICK_QUICK has everything done for a moment only. For what a contender cannot do, the object is `{"cannot": WHY}`.
+The contenders are `ratite-python` and `python`, which is the original. YARDSTICK_PEER is the program that plays QEMU,
+YARDSTICK_REPLY a recorded reply to `query-qmp-schema`, and with YARDSTICK_QUICK everything is done for a moment only. For
+what a contender cannot do, the object is `{"cannot": WHY}`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 import json
 import sys
 
-CONTENDERS = {"python": "original", "python-qmp": "protocol", "ratite-python": "ours"}
+CONTENDERS = {"python": "original", "ratite-python": "ours"}
 
 
 def main() -> int:

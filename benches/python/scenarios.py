@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Dict, List
 
-from measure import Cannot, Clock, Figures, Laps, cores, memory_bytes, pin, seconds, threads, us
+from measure import Cannot, Clock, Figures, Laps, cores, meet, memory_bytes, part, seconds, threads, us
 
 
 class Scenarios:
@@ -25,10 +25,10 @@ class Scenarios:
 
     def needs(self, name: str) -> Any:
         """What the contender has of this name."""
-        try:
-            return getattr(self.side, name)
-        except AttributeError:
-            raise Cannot("it has nothing for this") from None
+        found = getattr(self.side, name, Cannot("it has nothing for this"))
+        if isinstance(found, Cannot):
+            raise found
+        return found
 
     def play(self, *words: str) -> None:
         """Tells the peers that start from now on what to play."""
@@ -45,10 +45,9 @@ class Scenarios:
 
     def launched(self, *command: str, **options: Any) -> Any:
         """A machine that runs."""
-        if hasattr(self.side, "Attached"):
-            return self.side.Attached(*command, **options)
         machine = self.side.machine(*command, **options)
         machine.launch()
+        part()
         return machine
 
     # Starts and ends.
@@ -102,8 +101,12 @@ class Scenarios:
         machine = self.side.machine(self.peer)
         machine.launch()
         clock = Clock()
-        quit_within(machine, 1)
-        return {"over_us": clock.wall_us() - 1e6, "cpu_us": clock.cpu_us()}
+        try:
+            quit_within(machine, 1)
+        except Cannot:
+            machine.kill()
+            raise
+        return {"over_ms": clock.wall_us() / 1e3 - 1e3}
 
     def many_machines(self) -> Figures:
         many, count = self.needs("many"), 64
@@ -114,32 +117,38 @@ class Scenarios:
 
         # What the first one brings is not theirs.
         many(self.peer, (), 1, look)
-        before = alive["memory"]
+        before, threads_of_one = alive["memory"], alive["threads"]
         many(self.peer, (), count, look)
         laps = Laps(lambda: many(self.peer, (), count, lambda: None), seconds(), least=2, warm_up=0)
-        memory = (alive["memory"] - before) / count / 1024
-        return {**laps.figures(), "memory_kib": memory, "threads": alive["threads"]}
+        figures = laps.figures()
+        return {
+            "wall_ms": figures["wall_us"] / 1e3,
+            "cpu_ms": figures["cpu_us"] / 1e3,
+            "memory_kb": (alive["memory"] - before) / count / 1e3,
+            "threads": alive["threads"] - threads_of_one,
+        }
 
     # Commands.
 
     def round_trip_two_cores(self) -> Figures:
-        return self.round_trip(cores()[1:2], self.peer)
+        if len(cores()) < 2:
+            raise Cannot("there is only one core")
+        return self.round_trip(self.peer)
 
     def round_trip_one_core(self) -> Figures:
-        return self.round_trip(cores()[:1], self.peer)
+        with self.running(self.peer) as machine:
+            meet()
+            return self.round_trips(machine)
 
     def round_trip_real(self) -> Figures:
-        return self.round_trip(None, *self.real)
+        return self.round_trip(*self.real)
 
-    def round_trip(self, theirs: List[int] | None, *command: str) -> Figures:
-        if theirs is not None:
-            if not theirs:
-                raise Cannot("there is only one core")
-            pin(cores()[0])
+    def round_trip(self, *command: str) -> Figures:
         with self.running(*command) as machine:
-            if theirs is not None:
-                pin(theirs[0], self.side.pid(machine))
-            return Laps(lambda: machine.cmd("query-name"), seconds(), warm_up=100).figures()
+            return self.round_trips(machine)
+
+    def round_trips(self, machine: Any) -> Figures:
+        return Laps(lambda: machine.cmd("query-status"), seconds(), warm_up=100).figures()
 
     def in_flight(self) -> Figures:
         return self.commands_at_once(32, self.peer)
@@ -152,7 +161,7 @@ class Scenarios:
 
         async def one_after_the_other() -> None:
             for _ in range(each):
-                await session.execute("query-name")
+                await session.execute("query-status")
 
         async def all_of_them() -> None:
             await asyncio.gather(*(one_after_the_other() for _ in range(count)))
@@ -187,14 +196,13 @@ class Scenarios:
     def events(self, listeners: int) -> Figures:
         events = self.needs("events")
         self.play(f"events={self.side.EVENTS}")
-        with self.running() as machine:
-            return per_second(events(machine, listeners, seconds()), self.side.EVENTS)
+        return per_second(events(self.peer, listeners, seconds()), self.side.EVENTS)
 
     def flood_latency(self) -> Figures:
         self.play("events=forever")
         machine = self.launched(self.peer)
         machine.cmd("start-flood")
-        figures = Laps(lambda: machine.cmd("query-name"), seconds(2.0), warm_up=1).figures()
+        figures = Laps(lambda: machine.cmd("query-status"), seconds(2.0), warm_up=1).figures()
         machine.kill()
         return figures
 
@@ -203,11 +211,11 @@ class Scenarios:
         count = 16_000
         self.play(f"events={count}")
         with self.running() as machine:
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             before = memory_bytes()
             machine.cmd("start-flood")
             # Answered behind the last of them.
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             return {"bytes": (memory_bytes() - before) / count}
 
     # Consoles.
@@ -224,14 +232,14 @@ class Scenarios:
         self.play(f"console={size}")
         with self.running(**options) as machine:
             drained_bytes(machine)
-            machine.cmd("query-name")
+            machine.cmd("query-status")
             before, clock = memory_bytes(), Clock()
             machine.cmd("start-console")
             while drained_bytes(machine) < size:
                 time.sleep(0.001)
             wall_us, cpu_us = clock.wall_us(), clock.cpu_us()
             growth = (memory_bytes() - before) / 1024
-            return {"mb_per_s": size / wall_us, "cpu_us": cpu_us, "memory_kib": growth}
+            return {"mb_per_s": size / wall_us, "cpu_us_per_mb": cpu_us / (size / 1e6), "memory_kib": growth}
 
 
 def per_second(laps: Laps, count: int) -> Figures:

@@ -5,6 +5,7 @@
 
 mod contenders;
 mod floor;
+mod hot_paths;
 mod machine;
 mod measure;
 mod other_end;
@@ -28,6 +29,7 @@ const USAGE: &str =
     "usage: yardstick run [--rounds N] [--only SCENARIO,…] [--contenders NAME,…] [--quick] [--json FILE]
        yardstick sample SCENARIO CONTENDER
        yardstick page RESULTS FOLDER
+       yardstick hot-paths [--write]
        yardstick list";
 
 fn main() -> ExitCode {
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
         ["run", options @ ..] => run(options),
         ["sample", scenario, contender] => sample(scenario, contender),
         ["page", results, folder] => page(results, folder),
+        ["hot-paths"] => hot_paths::count_all(false),
+        ["hot-paths", "--write"] => hot_paths::count_all(true),
+        ["work", path, count] => hot_paths::work(path, count),
         ["list"] => {
             scenarios::all().for_each(|scenario| println!("{}", scenario.name));
             Ok(())

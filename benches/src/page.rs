@@ -22,7 +22,8 @@ pub(crate) fn page(results: &Results) -> String {
          - Measured on {}, on {} ({} cores), Linux {}, {}, {}.\n\
          - {} rounds in {} s. The contenders take turns within a round, and each sample is a process of its own.\n\
          - The floor's column has the median of its samples. The others' have the median of the rounds' ratios to the floor, and\n  \
-           ✓ or ✗ where one is required. \"—\" is for what a contender cannot do, or was not asked.\n\
+           ✓ or ✗ where one is required; where a value is required and no ratio (memory, threads, a grace), they have that.\n  \
+           \"—\" is for what a contender cannot do, or was not asked.\n\
          - `floor` is written with raw system calls; `python` is QEMU's own `qemu.machine` and `qemu.qmp`; `qapi` and `qmp` are Rust\n  \
            crates. `ratite-async` is the async face on a runtime of one thread, `ratite-async-mt` on one of several, `ratite-blocking`\n  \
            the blocking face, `ratite-python` the Python face.\n\
@@ -69,7 +70,11 @@ fn cell(scenario: &ScenarioResults, figure: &FigureResults, name: &str) -> Strin
     let contender = scenario.contender(name);
     let standing = contender.and_then(|contender| scenario.standing(figure, contender));
     match standing {
-        Some(Standing { ratio: Some(ratio), is_reached, .. }) if name != "floor" => marked(ratio, is_reached),
+        Some(Standing { ratio: Some(ratio), is_reached, .. })
+            if name != "floor" && !figure.shows_values() =>
+        {
+            marked(ratio, is_reached)
+        }
         Some(Standing { value, is_reached, .. }) => marked(value, is_reached),
         None => known().unwrap_or_else(|| "—".to_owned()),
     }

@@ -80,13 +80,13 @@ impl Scale {
 impl Group {
     /// By the scenario's first figure; `None` if nobody has a ratio.
     fn of(scenario: &ScenarioResults) -> Option<Self> {
-        let figure = scenario.figures.first()?;
+        let figure = scenario.figures.first().filter(|figure| !figure.shows_values())?;
         let bars: Vec<Bar> =
             COLOURS.iter().filter_map(|(name, colour)| Bar::of(scenario, figure, name, colour)).collect();
         let floor = scenario.contender("floor").and_then(|floor| scenario.standing(figure, floor));
         let floor = floor.map(|standing| standing.value).or(figure.known_floor)?;
         let floor = format!("floor: {} {}", number(floor), figure.title);
-        (!bars.is_empty()).then(|| Self { title: scenario.title.clone(), floor, bars })
+        (!bars.is_empty()).then(|| Self { title: shortened(&scenario.title), floor, bars })
     }
 
     fn height(&self) -> f64 {
@@ -234,6 +234,16 @@ fn text(svg: &mut String, (x, y): (f64, f64), size: &str, content: &str) {
         "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" fill=\"{GREY}\">{content}</text>"
     );
 }
+
+/// A title that leaves room for the floor's value beside it.
+fn shortened(title: &str) -> String {
+    match title.char_indices().nth(LONGEST_TITLE) {
+        Some((end, _)) => format!("{}…", title[..end].trim_end_matches([' ', ','])),
+        None => title.to_owned(),
+    }
+}
+
+const LONGEST_TITLE: usize = 50;
 
 fn escaped(content: &str) -> String {
     content.replace('&', "&amp;").replace('<', "&lt;")

@@ -70,6 +70,13 @@ pub(crate) struct Standing {
     pub(crate) is_reached: Option<bool>,
 }
 
+impl FigureResults {
+    /// Whether its values are what is looked at, and not their ratios to the floor: that is what is required of it.
+    pub(crate) fn shows_values(&self) -> bool {
+        self.required.iter().any(|required| matches!(required.bound, Bound::Value(_)))
+    }
+}
+
 impl Results {
     pub(crate) fn new(machine: Machine, rounds: usize) -> Self {
         Self { machine, rounds, seconds: 0, scenarios: Vec::new(), faults: Vec::new() }
@@ -96,7 +103,8 @@ impl ScenarioResults {
         let rounds = contender.samples.iter().enumerate().filter_map(|(round, sample)| {
             let value = sample.as_ref()?.get(&figure.key)?;
             let measured = || floor?.samples.get(round)?.as_ref()?.get(&figure.key).copied();
-            Some(value / figure.known_floor.or_else(measured)?)
+            // Where the floor needs nothing at all there is no ratio to it.
+            Some(value / figure.known_floor.or_else(measured)?).filter(|ratio| ratio.is_finite())
         });
         median(rounds)
     }

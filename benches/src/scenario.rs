@@ -119,8 +119,7 @@ impl Bound {
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ratio(bound) => write!(f, "{bound}"),
-            Self::Value(bound) => write!(f, "{bound} (no ratio)"),
+            Self::Ratio(bound) | Self::Value(bound) => write!(f, "{bound}"),
         }
     }
 }

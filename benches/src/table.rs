@@ -9,7 +9,8 @@ use crate::results::Standing;
 use crate::scenario::Better;
 use crate::scenario::CONTENDERS;
 
-/// The table: for each scenario a line a figure, with the floor's value and the others' ratios to it.
+/// The table: for each scenario a line a figure, with the floor's value and the others' ratios to it, or their
+/// values where these are what is required.
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     for scenario in &results.scenarios {
@@ -44,7 +45,7 @@ fn scenario_lines(scenario: &ScenarioResults, text: &mut String) {
         for contender in &present {
             let standing = scenario.standing(figure, contender);
             let cell = match standing {
-                Some(standing) => cell(&contender.name, standing),
+                Some(standing) => cell(figure, &contender.name, standing),
                 None if contender.cannot.is_some() => "cannot".to_owned(),
                 None => "-".to_owned(),
             };
@@ -61,14 +62,14 @@ fn scenario_lines(scenario: &ScenarioResults, text: &mut String) {
     text.push('\n');
 }
 
-fn cell(contender: &str, standing: Standing) -> String {
+fn cell(figure: &FigureResults, contender: &str, standing: Standing) -> String {
     let mark = match standing.is_reached {
         Some(true) => " ✓",
         Some(false) => " ✗",
         None => "",
     };
     match standing.ratio {
-        Some(ratio) if contender != "floor" => format!("{}{mark}", number(ratio)),
+        Some(ratio) if contender != "floor" && !figure.shows_values() => format!("{}{mark}", number(ratio)),
         _ => format!("{}{mark}", number(standing.value)),
     }
 }
@@ -104,6 +105,7 @@ pub(crate) fn number(value: f64) -> String {
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 0.1 => format!("{value:.2}"),
         size if size >= 0.01 => format!("{value:.3}"),
+        0.0 => "0".to_owned(),
         _ => format!("{value:.4}"),
     }
 }

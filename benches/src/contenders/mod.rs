@@ -1,5 +1,6 @@
 //! What the Rust contenders need to begin, the same for every scenario.
 
+pub(crate) mod machines;
 pub(crate) mod qapi;
 pub(crate) mod qmp;
 

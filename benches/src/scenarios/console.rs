@@ -232,11 +232,23 @@ fn drained(runtime: Runtime, kept: Kept) -> Result<Sample, Failure> {
         machine.cmd("start-console", ()).await?;
         // Answered when everything is printed, and some of it is on its way.
         machine.cmd("query-status", ()).await?;
-        wait_for_all(|| console.bytes_seen());
+        while console.bytes_seen() < size() as u64 {
+            look_again_async().await;
+        }
         let sample = begin.sample()?;
         machine.kill().await?;
         Ok(sample)
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing tells how much has been drained")]
+async fn look_again_async() {
+    tokio::time::sleep(LOOK).await;
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing tells how much has been drained")]
+fn look_again() {
+    thread::sleep(LOOK);
 }
 
 fn drained_blocking(kept: Kept) -> Result<Sample, Failure> {
@@ -248,19 +260,12 @@ fn drained_blocking(kept: Kept) -> Result<Sample, Failure> {
     let begin = Begin::now()?;
     machine.cmd("start-console", ())?;
     machine.cmd("query-status", ())?;
-    wait_for_all(|| console.bytes_seen());
+    while console.bytes_seen() < size() as u64 {
+        look_again();
+    }
     let sample = begin.sample()?;
     machine.kill()?;
     Ok(sample)
-}
-
-/// Waits for the little that is still on its way.
-fn wait_for_all(seen: impl Fn() -> u64) {
-    let start = Instant::now();
-    while seen() < size() as u64 && start.elapsed() < LIMIT {
-        #[expect(clippy::disallowed_methods, reason = "to be told of each block would be measured as well")]
-        thread::sleep(LOOK);
-    }
 }
 
 /// How often it is looked how far a console has come.

@@ -53,7 +53,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "memory for an unread event of 145 bytes",
         figures: &[Figure::new("bytes", "bytes", Better::Less)
             .known_floor(145.0)
-            .required(&[Required::value("ratite-async", 203.0)])],
+            .required(&[Required::ratio("ratite-async", 1.4)])],
         contenders: &[
             Contender { name: "ratite-async", sample: held_ratite },
             Contender { name: "qapi", sample: held_qapi },

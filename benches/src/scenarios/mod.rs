@@ -3,7 +3,10 @@
 mod console;
 mod events;
 mod flood;
+mod hung;
 mod in_flight;
+mod launches;
+mod many;
 mod replies;
 mod round_trip;
 
@@ -12,12 +15,15 @@ use crate::scenario::Scenario;
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     [
+        launches::SCENARIOS,
         round_trip::SCENARIOS,
         replies::SCENARIOS,
         in_flight::SCENARIOS,
         events::SCENARIOS,
         flood::SCENARIOS,
         console::SCENARIOS,
+        many::SCENARIOS,
+        hung::SCENARIOS,
     ]
     .into_iter()
     .flatten()

@@ -15,6 +15,7 @@ mod errors;
 mod exit;
 mod gate;
 mod input;
+mod json;
 mod listener;
 mod machine;
 mod mailbox;
@@ -58,6 +59,8 @@ mod _core {
     use super::exit::ProcessExit;
     #[pymodule_export]
     use super::input::Input;
+    #[pymodule_export]
+    use super::json::loads;
     #[pymodule_export]
     use super::listener::Listener;
     #[pymodule_export]

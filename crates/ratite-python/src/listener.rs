@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::errors::Raise;
 use crate::errors::raise;
+use crate::json;
 use crate::pending::Pending;
 use crate::values::Owned;
 use crate::values::limit;
@@ -75,6 +76,13 @@ impl Listener {
         let event =
             self.inner.get(py)?.try_next_matching(&filter(py, wanted)?).map_err(|error| error.raise(py))?;
         Ok(event.map(|event| event.text().to_owned()))
+    }
+
+    /// The same as a value.
+    fn pop<'py>(&self, py: Python<'py>, wanted: Wanted) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event =
+            self.inner.get(py)?.try_next_matching(&filter(py, wanted)?).map_err(|error| error.raise(py))?;
+        event.map(|event| json::value(py, event.text())).transpose()
     }
 
     /// Takes all events that are there.

@@ -110,10 +110,9 @@ impl Pending {
                 "ratite's own threads must not be blocked: hand on what they bring",
             ));
         }
-        let runtime = ratite::background().map_err(|error| raise_io(py, error))?;
         loop {
-            let turn = py.detach(|| runtime.block_on(async { timeout(SIGNALS, wait.as_mut()).await }));
-            match turn {
+            let turn = py.detach(|| ratite::block_on(async { timeout(SIGNALS, wait.as_mut()).await }));
+            match turn.map_err(|error| raise_io(py, error))? {
                 Ok(finish) => return finish(py),
                 Err(_) => py.check_signals()?,
             }

@@ -107,8 +107,8 @@ impl TerminalView {
         if Handle::try_current().is_ok() {
             return Err(in_use());
         }
-        let runtime = ratite::background().map_err(|error| raise_io(py, error))?;
-        let locked = py.detach(|| runtime.block_on(within(LETTING_GO, "end of a wait", view.lock())));
+        let locked = py.detach(|| ratite::block_on(within(LETTING_GO, "end of a wait", view.lock())));
+        let locked = locked.map_err(|error| raise_io(py, error))?;
         locked.map(|mut view| look(&mut view)).map_err(|_| in_use())
     }
 }

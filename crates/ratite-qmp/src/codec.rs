@@ -1,51 +1,40 @@
 //! Bytes to messages and back, with limits. Pure: no I/O.
 //!
 //! QEMU ends a message with CRLF, other peers with LF or nothing, and `pretty=on` spreads one over many lines. So a
-//! message ends where its outermost brace closes, whatever stands between. The scanner keeps its place across reads
-//! and looks at every byte once; a growing message costs linear time.
+//! message ends where its outermost brace closes, whatever stands between. A line that is one message, which is what
+//! QEMU sends, is found by its end and read once; for everything else a scanner keeps its place across reads and looks at
+//! every byte once. A growing message costs linear time.
 
+mod buffer;
 mod encode;
-
-use std::ops::Range;
+mod limits;
 
 use memchr::memchr;
 use memchr::memchr2;
 use memchr::memchr3;
 
-use crate::json::DEFAULT_DEPTH;
+use crate::codec::buffer::Buffer;
+use crate::envelope::Envelope;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use encode::encode;
 pub(crate) use encode::encode_for_agent;
-
-/// How much of a peer's output is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The longest message in bytes; 64 MiB by default. A longer one ends the connection.
-    pub message: usize,
-    /// The deepest nesting that is turned into values; 2048 levels by default (QEMU itself stops at 1024). A reply
-    /// nested more deeply fails its command; its raw text can still be had. Never more than 4096, since a value's depth
-    /// costs stack when it is dropped.
-    pub depth: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { message: 64 << 20, depth: DEFAULT_DEPTH }
-    }
-}
+pub(crate) use limits::LONGEST_MESSAGE;
+pub use limits::Limits;
 
 /// Cuts a stream of bytes into messages.
 ///
 /// Bytes go in through [`Decoder::space`] and [`Decoder::filled`]; messages come out of [`Decoder::next`].
 #[derive(Debug)]
 pub struct Decoder {
-    buffer: Vec<u8>,
-    /// Where the bytes that are not yet handed out begin and end.
-    start: usize,
-    end: usize,
-    /// How far the scanner has looked.
+    buffer: Buffer,
+    /// How far behind the first unread byte the scanner has looked, and how far there is no end of a line.
     scanned: usize,
+    searched: usize,
+    /// Whether the line in which the message begins was read, and is no message.
+    is_odd: bool,
+    /// Whether the end of a line is worth waiting for.
+    is_patient: bool,
     state: State,
     depth: usize,
     limit: usize,
@@ -70,24 +59,22 @@ enum State {
     Escape,
 }
 
-/// How much room a read gets at least.
-const READ_SIZE: usize = 16 << 10;
-
-/// A buffer that grew beyond this for one long message is given back after it.
-const KEPT_CAPACITY: usize = 1 << 20;
+/// So much without the end of a line is looked at by who is patient, too.
+const LOOKED_AT: usize = 256 << 10;
 
 impl Decoder {
     /// A decoder that refuses messages longer than `limits.message`.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            buffer: Vec::new(),
-            start: 0,
-            end: 0,
+            buffer: Buffer::default(),
             scanned: 0,
+            searched: 0,
+            is_odd: false,
+            is_patient: false,
             state: State::Between,
             depth: 0,
-            limit: limits.message,
+            limit: limits.message.min(LONGEST_MESSAGE),
             delimited: false,
             sentinel: false,
             after_sentinel: false,
@@ -101,13 +88,13 @@ impl Decoder {
 
     /// Drops what is there and what comes, up to the next sentinel; also after an error.
     pub(crate) fn skip_to_sentinel(&mut self) {
-        self.scanned = self.start;
+        self.forget(0);
         self.state = State::Skipping;
     }
 
     /// Whether there is more than blanks that no message was made of yet.
     pub(crate) fn has_more(&self) -> bool {
-        !self.buffer[self.start..self.end].trim_ascii().is_empty()
+        !self.buffer.unread().trim_ascii().is_empty()
     }
 
     /// Whether a sentinel stood before the message that [`Decoder::next`] yielded last.
@@ -115,20 +102,9 @@ impl Decoder {
         self.after_sentinel
     }
 
-    /// Room for the next read: at least one byte, usually 16 KiB or more.
+    /// Room for the next read: at least one byte, usually 32 KiB or more.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            self.rewind();
-        } else if self.start > 0
-            && self.buffer.len() > KEPT_CAPACITY
-            && self.end - self.start < KEPT_CAPACITY / 2
-        {
-            self.shrink();
-        }
-        if self.buffer.len() - self.end < READ_SIZE {
-            self.make_room();
-        }
-        &mut self.buffer[self.end..]
+        self.buffer.space()
     }
 
     /// Says that `count` bytes of [`Decoder::space`] now hold what was read.
@@ -136,8 +112,20 @@ impl Decoder {
     /// # Panics
     /// When `count` is more than the space was long.
     pub fn filled(&mut self, count: usize) {
-        assert!(count <= self.buffer.len() - self.end, "more bytes than there was room for");
-        self.end += count;
+        self.buffer.filled(count);
+    }
+
+    /// Says that there may be more to read at once: what has no line end yet need not be looked at before.
+    pub(crate) fn be_patient(&mut self) {
+        self.is_patient = true;
+    }
+
+    /// Says that nothing more can be read for now; whether a message may be there all the same.
+    pub(crate) fn rest(&mut self) -> bool {
+        let waited = self.is_patient && self.waits_for_line_end();
+        self.is_patient = false;
+        self.buffer.rest();
+        waited
     }
 
     /// Adds bytes that are already in memory.
@@ -157,14 +145,26 @@ impl Decoder {
     /// [`Malformed`] for bytes that cannot be a message; there is no way to go on after that.
     #[expect(clippy::should_implement_trait, reason = "what it yields borrows from the decoder")]
     pub fn next(&mut self) -> Result<Option<&str>, Malformed> {
-        let Some(message) = self.scan()? else {
-            return Ok(None);
+        Ok(self.next_read()?.map(|(text, _)| text))
+    }
+
+    /// The same, with its envelope if that was read on the way.
+    pub(crate) fn next_read(&mut self) -> Result<Option<(&str, Option<Envelope>)>, Malformed> {
+        let (length, envelope) = match self.line() {
+            Some((length, envelope)) => (length, Some(envelope)),
+            None if self.is_patient && self.waits_for_line_end() => return Ok(None),
+            None => match self.scan()? {
+                Some(length) => (length, None),
+                None => return Ok(None),
+            },
         };
-        self.start = message.end;
+        self.forget(0);
+        self.state = State::Between;
         self.after_sentinel = std::mem::take(&mut self.sentinel);
-        let bytes = &self.buffer[message];
+        self.searched = self.searched.saturating_sub(length);
+        let bytes = self.buffer.take(length);
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text)),
+            Ok(text) => Ok(Some((text, envelope))),
             Err(error) => {
                 let at = error.valid_up_to();
                 Err(Malformed::NotUtf8 { at, excerpt: excerpt(&bytes[at.saturating_sub(20)..]) })
@@ -172,15 +172,41 @@ impl Decoder {
         }
     }
 
+    /// The length of the line that is one message, if it is there.
+    fn line(&mut self) -> Option<(usize, Envelope)> {
+        if self.delimited || self.is_odd {
+            return None;
+        }
+        if self.state == State::Between {
+            let unread = self.buffer.unread();
+            let blanks =
+                unread.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
+            self.forget(blanks);
+        }
+        let unread = self.buffer.unread();
+        let end = memchr(b'\n', &unread[self.searched..]);
+        self.searched = end.map_or(unread.len(), |end| self.searched + end);
+        let line = &unread[..end.map(|_| self.searched)?];
+        let length = line.trim_ascii_end().len();
+        let envelope = if length <= self.limit { Envelope::read(line) } else { None };
+        self.is_odd = envelope.is_none();
+        envelope.map(|envelope| (length, envelope))
+    }
+
+    /// Whether a line has begun whose end may show that it is one message.
+    fn waits_for_line_end(&self) -> bool {
+        let length = self.buffer.unread().len();
+        !self.delimited && !self.is_odd && (1..=LOOKED_AT.min(self.limit)).contains(&length)
+    }
+
     /// Goes on behind the line in which no message begins; what of that line is yet to come will be refused, too.
     pub(crate) fn skip_line(&mut self) {
-        let rest = &self.buffer[self.scanned..self.end];
+        let rest = &self.buffer.unread()[self.scanned..];
         let end = match self.delimited {
             true => memchr3(b'\r', b'\n', SENTINEL, rest),
             false => memchr2(b'\r', b'\n', rest),
         };
-        self.scanned += end.unwrap_or(rest.len());
-        self.start = self.scanned;
+        self.forget(self.scanned + end.unwrap_or(rest.len()));
     }
 
     /// Says that no more bytes will come.
@@ -188,31 +214,39 @@ impl Decoder {
     /// # Errors
     /// [`Malformed::Truncated`] when a message had begun.
     pub fn finish(&self) -> Result<(), Malformed> {
-        if self.state == State::Between {
+        if self.state != State::Skipping && !self.has_more() {
             return Ok(());
         }
-        Err(Malformed::Truncated { excerpt: excerpt(&self.buffer[self.start..self.end]) })
+        Err(Malformed::Truncated { excerpt: excerpt(self.buffer.unread()) })
     }
 
-    /// Looks at the bytes not yet seen, up to the end of a message.
-    fn scan(&mut self) -> Result<Option<Range<usize>>, Malformed> {
-        while self.scanned < self.end {
-            let byte = self.buffer[self.scanned];
+    /// Hands out `count` bytes to nobody, and begins anew behind them.
+    fn forget(&mut self, count: usize) {
+        self.buffer.skip(count);
+        self.searched = self.searched.saturating_sub(count);
+        (self.scanned, self.is_odd) = (0, false);
+    }
+
+    /// Looks at the bytes not yet seen, up to the end of a message; how long it is.
+    fn scan(&mut self) -> Result<Option<usize>, Malformed> {
+        while let Some(byte) = self.buffer.unread().get(self.scanned).copied() {
             match (self.state, byte) {
                 (_, SENTINEL) if self.delimited => {
-                    self.start = self.scanned + 1;
+                    self.forget(self.scanned + 1);
                     self.state = State::Between;
                     self.sentinel = true;
-                }
-                (State::Skipping, _) => {
-                    let rest = &self.buffer[self.scanned..self.end];
-                    self.scanned += memchr(SENTINEL, rest).unwrap_or(rest.len());
-                    self.start = self.scanned;
                     continue;
                 }
-                (State::Between, b' ' | b'\t' | b'\r' | b'\n') => self.start = self.scanned + 1,
+                (State::Skipping, _) => {
+                    let unread = self.buffer.unread();
+                    self.forget(memchr(SENTINEL, unread).unwrap_or(unread.len()));
+                    continue;
+                }
+                (State::Between, b' ' | b'\t' | b'\r' | b'\n') => {
+                    self.forget(1);
+                    continue;
+                }
                 (State::Between, b'{') => {
-                    self.start = self.scanned;
                     self.depth = 1;
                     self.state = State::Structure;
                 }
@@ -224,88 +258,58 @@ impl Decoder {
                 (State::Structure, b'}' | b']') => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        self.scanned += 1;
-                        self.state = State::Between;
-                        return self.checked(self.start..self.scanned).map(Some);
+                        return self.checked(self.scanned + 1).map(Some);
                     }
                 }
                 (State::Structure, _) => {}
                 (State::String, _) => match self.end_of_plain_text() {
                     None => {
-                        self.scanned = self.end;
+                        self.scanned = self.buffer.unread().len();
                         continue;
                     }
-                    Some(ahead) if self.buffer[self.scanned + ahead] == SENTINEL && self.delimited => {
+                    Some((ahead, SENTINEL)) if self.delimited => {
                         self.scanned += ahead;
                         continue;
                     }
-                    Some(ahead) => {
+                    Some((ahead, byte)) => {
                         self.scanned += ahead;
-                        let closes = self.buffer[self.scanned] == b'"';
-                        self.state = if closes { State::Structure } else { State::Escape };
+                        self.state = if byte == b'"' { State::Structure } else { State::Escape };
                     }
                 },
                 (State::Escape, _) => self.state = State::String,
             }
             self.scanned += 1;
         }
-        self.checked(self.start..self.end)?;
+        self.checked(self.scanned)?;
         Ok(None)
     }
 
-    /// Where, from the scanner's place, a string has something else than plain text.
-    fn end_of_plain_text(&self) -> Option<usize> {
-        let rest = &self.buffer[self.scanned..self.end];
-        if self.delimited { memchr3(b'"', b'\\', SENTINEL, rest) } else { memchr2(b'"', b'\\', rest) }
+    /// How far from the scanner's place a string has something else than plain text, and what.
+    fn end_of_plain_text(&self) -> Option<(usize, u8)> {
+        let rest = &self.buffer.unread()[self.scanned..];
+        let ahead = match self.delimited {
+            true => memchr3(b'"', b'\\', SENTINEL, rest),
+            false => memchr2(b'"', b'\\', rest),
+        }?;
+        Some((ahead, rest[ahead]))
     }
 
-    fn checked(&self, message: Range<usize>) -> Result<Range<usize>, Malformed> {
-        if message.len() > self.limit { Err(Malformed::TooLong { limit: self.limit }) } else { Ok(message) }
+    fn checked(&self, length: usize) -> Result<usize, Malformed> {
+        if length > self.limit { Err(Malformed::TooLong { limit: self.limit }) } else { Ok(length) }
     }
 
     /// The rest of the line the scanner is in: what a person would call the garbage.
     fn current_line(&self) -> &[u8] {
-        let rest = &self.buffer[self.scanned..self.end];
+        let rest = &self.buffer.unread()[self.scanned..];
         let line = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
         &rest[..line.max(1)]
-    }
-
-    fn rewind(&mut self) {
-        (self.start, self.end, self.scanned) = (0, 0, 0);
-        if self.buffer.len() > KEPT_CAPACITY {
-            self.buffer = Vec::new();
-        }
-    }
-
-    /// Gives the large buffer of a long message back; the next one has begun in it, but is short so far.
-    fn shrink(&mut self) {
-        let mut small = self.buffer[self.start..self.end].to_vec();
-        small.resize(KEPT_CAPACITY, 0);
-        self.buffer = small;
-        self.end -= self.start;
-        self.scanned -= self.start;
-        self.start = 0;
-    }
-
-    /// Moves what is left to the front if that frees half of the buffer, or else doubles it; so each byte is moved
-    /// a bounded number of times.
-    fn make_room(&mut self) {
-        if self.start > 0 && self.start >= self.buffer.len() / 2 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.scanned -= self.start;
-            self.start = 0;
-        }
-        if self.buffer.len() - self.end < READ_SIZE {
-            let length = (self.buffer.len() * 2).max(self.end + READ_SIZE);
-            self.buffer.resize(length, 0);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::buffer::KEPT_CAPACITY;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::json::to_wire;
 use crate::malformed::Malformed;
@@ -98,17 +97,17 @@ pub struct CommandError {
 }
 
 impl CommandError {
-    pub(crate) fn parse(text: &str, error: &RawValue) -> Result<Self, Malformed> {
+    pub(crate) fn parse(text: &str, error: &str) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Body {
             class: String,
             desc: String,
         }
         // A derived reader would take an array of two for it.
-        if !error.get().starts_with('{') {
+        if !error.starts_with('{') {
             return Err(Malformed::shape(text, "its `error` is no object"));
         }
-        let Body { class, desc } = serde_json::from_str(error.get())
+        let Body { class, desc } = serde_json::from_str(error)
             .map_err(|error| Malformed::shape(text, format!("its `error` is odd: {error}")))?;
         Ok(Self { class, desc })
     }

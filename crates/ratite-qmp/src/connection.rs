@@ -17,6 +17,7 @@ use crate::command::Command;
 use crate::command::CommandError;
 use crate::error::Disconnect;
 use crate::error::ExecuteError;
+use crate::event::Event;
 use crate::malformed::Malformed;
 use crate::message::Message;
 use crate::pending::Pending;
@@ -44,8 +45,11 @@ pub(crate) type Answer = oneshot::Sender<Result<Reply, ExecuteError>>;
 /// way of an out-of-band command (QEMU's docs/interop/qmp-spec, "Out-of-band execution").
 const IN_BAND_WINDOW: usize = 8;
 
-/// How many messages are taken in before the runtime's other tasks get their turn.
-const TURN: usize = 128;
+/// How often the socket is read before the runtime's other tasks get their turn.
+const TURN: usize = 2;
+
+/// How many events are handed to the listeners at once: each of these is locked and woken once for all of them.
+const BATCH: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -62,6 +66,8 @@ struct Desk {
     requests: mpsc::UnboundedReceiver<Request>,
     pending: Pending<Answer>,
     registry: Registry,
+    /// Events that have arrived and are not delivered yet; nothing else is done before they are.
+    events: Vec<Event>,
     ended: watch::Sender<Option<Disconnect>>,
     oob: bool,
 }
@@ -85,7 +91,11 @@ impl Connection {
         oob: bool,
     ) -> Self {
         let pending = Pending::with_window(if oob { IN_BAND_WINDOW } else { usize::MAX });
-        Self { wire, desk: Desk { requests, pending, registry, ended, oob }, unwritable: None }
+        Self {
+            wire,
+            desk: Desk { requests, pending, registry, events: Vec::new(), ended, oob },
+            unwritable: None,
+        }
     }
 
     /// Serves until the connection ends.
@@ -145,14 +155,18 @@ impl Connection {
         }
     }
 
-    /// Sends what waits, one command after the other, as far as the window and the socket let it; ready only with the
+    /// Sends what waits, several commands at once, as far as the window and the socket let it; ready only with the
     /// reason why nothing can be written any more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
         loop {
-            if self.wire.is_idle() {
-                let Some((id, mut command)) = self.desk.pending.next() else { return Poll::Pending };
+            while self.wire.has_room()
+                && let Some((id, mut command)) = self.desk.pending.next()
+            {
                 let fds = std::mem::take(&mut command.fds);
-                self.wire.push(id, encode(&command, id), fds);
+                self.wire.push(id, encode(&command, id), fds, command.oob);
+            }
+            if self.wire.is_idle() {
+                return Poll::Pending;
             }
             if let Poll::Ready(why) = self.wire.poll_flush(cx) {
                 return Poll::Ready(why);
@@ -165,16 +179,38 @@ impl Connection {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Read {
         for _ in 0..TURN {
-            let outcome = match self.wire.poll_message(cx) {
-                Poll::Pending => return Read::All,
-                Poll::Ready(outcome) => outcome.and_then(|message| self.desk.route(message)),
+            let read = match self.route() {
+                Ok(()) => self.wire.poll_read(cx),
+                Err(why) => return Read::Ended(why),
             };
-            if let Err(why) = outcome {
-                return Read::Ended(why);
+            match read {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(why)) => return Read::Ended(why),
+                Poll::Pending => return Read::All,
             }
         }
         cx.waker().wake_by_ref();
         Read::Some
+    }
+
+    /// Gives everybody what has been read for him.
+    fn route(&mut self) -> Result<(), Disconnect> {
+        let is_heard = self.desk.registry.is_heard();
+        let outcome = loop {
+            match self.wire.next() {
+                Ok(Some(arrival)) if arrival.is_event() && !is_heard => {}
+                Ok(Some(arrival)) => {
+                    match arrival.into_message().and_then(|message| self.desk.route(message)) {
+                        Ok(()) => {}
+                        Err(why) => break Err(why),
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(why) => break Err(why),
+            }
+        };
+        self.desk.deliver();
+        outcome
     }
 }
 
@@ -198,13 +234,29 @@ fn refusal(command: &Command, oob: bool, carries_descriptors: bool) -> Option<Ex
 impl Desk {
     fn route(&mut self, message: Message) -> Result<(), Disconnect> {
         match message {
-            Message::Event(event) => self.registry.deliver(&event),
-            Message::Reply(reply) => self.answer(reply),
+            Message::Event(event) => {
+                self.events.push(event);
+                if self.events.len() >= BATCH {
+                    self.deliver();
+                }
+            }
+            Message::Reply(reply) => {
+                // Whoever has a reply has what came before it.
+                self.deliver();
+                self.answer(reply);
+            }
             Message::Greeting(greeting) => {
                 return Err(Disconnect::Malformed(Malformed::shape(greeting.text(), "it greets twice")));
             }
         }
         Ok(())
+    }
+
+    fn deliver(&mut self) {
+        if !self.events.is_empty() {
+            self.registry.deliver(&self.events);
+            self.events.clear();
+        }
     }
 
     fn answer(&mut self, reply: Reply) {
@@ -232,6 +284,7 @@ impl Desk {
 
     /// Tells everybody who waits, now and later, why this connection is over.
     fn end(&mut self, why: &Disconnect) {
+        self.deliver();
         // First, so that whoever is told below finds it published.
         self.ended.send_replace(Some(why.clone()));
         self.requests.close();

@@ -1,14 +1,14 @@
 //! Something that happened in QEMU.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+use crate::envelope::Envelope;
+use crate::envelope::Span;
 use crate::json::DEFAULT_DEPTH;
 use crate::json::from_text;
 use crate::json::range_in;
@@ -17,49 +17,51 @@ use crate::malformed::excerpt;
 
 /// Something that happened in QEMU. Cheap to clone: clones share one text.
 #[derive(Clone)]
-pub struct Event(Arc<EventBody>);
+pub struct Event {
+    /// The message as it arrived; behind it its name, if that does not stand in it as it is.
+    text: Arc<str>,
+    name: Name,
+}
 
-struct EventBody {
-    text: Box<str>,
-    name: Box<str>,
-    data: Option<Range<usize>>,
-    timestamp: Option<Timestamp>,
+/// Where an event's name stands in its text.
+#[derive(Clone, Copy)]
+enum Name {
+    Within { start: u32, length: u16 },
+    Behind { start: u32 },
 }
 
 impl Event {
-    /// The event in `text`, of which the other arguments are parts.
-    pub(crate) fn parse(
-        text: &str,
-        name: &RawValue,
-        data: Option<&RawValue>,
-        timestamp: Option<&RawValue>,
-    ) -> Self {
-        let name: Box<str> = match serde_json::from_str::<String>(name.get()) {
-            Ok(name) => name.into(),
-            // The original lets any name pass; keep it as its text.
-            Err(_) => name.get().into(),
+    /// The event in `text`, with the JSON of its name, which is a part of it.
+    pub(crate) fn new(text: &str, name: &str) -> Self {
+        let within = || {
+            let plain = name.strip_prefix('"')?.strip_suffix('"')?;
+            let place = Span::new(range_in(text, plain)).filter(|_| !plain.contains('\\'))?.range();
+            Some(Name::Within { start: place.start.try_into().ok()?, length: place.len().try_into().ok()? })
         };
-        Self(Arc::new(EventBody {
-            name,
-            data: data.map(|data| range_in(text, data.get())),
-            // A derived reader would take an array of two for it.
-            timestamp: timestamp
-                .filter(|raw| raw.get().starts_with('{'))
-                .and_then(|raw| serde_json::from_str(raw.get()).ok()),
-            text: text.into(),
-        }))
+        if let Some(name) = within() {
+            return Self { text: text.into(), name };
+        }
+        // The original lets any name pass; one that is no string is kept as its text.
+        let name = serde_json::from_str::<String>(name).unwrap_or_else(|_| name.to_owned());
+        let start = text.len().try_into().expect("a message is shorter than 4 GiB");
+        Self { text: [text, &name].concat().into(), name: Name::Behind { start } }
     }
 
     /// The event's name, such as `SHUTDOWN`.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        match self.name {
+            Name::Within { start, length } => {
+                &self.text[start as usize..start as usize + usize::from(length)]
+            }
+            Name::Behind { start } => &self.text[start as usize..],
+        }
     }
 
     /// The JSON text of `data`, if the event has any.
     #[must_use]
     pub fn data_text(&self) -> Option<&str> {
-        self.0.data.clone().map(|range| &self.0.text[range])
+        self.envelope().data.of(self.text())
     }
 
     /// `data` as a value; `Null` if the event has none, or none that can be read.
@@ -73,39 +75,49 @@ impl Event {
     /// # Errors
     /// [`Malformed`] when there is no `data`, or not of that shape.
     pub fn data_as<T: DeserializeOwned>(&self) -> Result<T, Malformed> {
-        let text = self.data_text().ok_or_else(|| Malformed::shape(&self.0.text, "it has no `data`"))?;
+        let text = self.data_text().ok_or_else(|| Malformed::shape(self.text(), "it has no `data`"))?;
         from_text(text, DEFAULT_DEPTH)
     }
 
     /// When QEMU says that it happened, by the host's wall clock.
     #[must_use]
     pub fn timestamp(&self) -> Option<Timestamp> {
-        self.0.timestamp
+        let text = self.envelope().timestamp.of(self.text())?;
+        // A derived reader would take an array of two for it.
+        text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
     }
 
     /// The whole event as it arrived.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0.text
+        match self.name {
+            Name::Within { .. } => &self.text,
+            Name::Behind { start } => &self.text[..start as usize],
+        }
+    }
+
+    /// Read anew: what an event holds is asked for once, if at all, and kept as often as it is queued.
+    fn envelope(&self) -> Envelope {
+        Envelope::parse(self.text()).unwrap_or_default()
     }
 
     /// The whole event as a value; `Null` if it cannot be read.
     #[must_use]
     pub fn message(&self) -> Value {
-        from_text(&self.0.text, DEFAULT_DEPTH).unwrap_or(Value::Null)
+        from_text(self.text(), DEFAULT_DEPTH).unwrap_or(Value::Null)
     }
 }
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Event").field(&format_args!("{}", excerpt(self.0.text.as_bytes()))).finish()
+        f.debug_tuple("Event").field(&format_args!("{}", excerpt(self.text().as_bytes()))).finish()
     }
 }
 
 impl fmt::Display for Event {
     /// The whole message as it arrived.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.text)
+        f.write_str(self.text())
     }
 }
 

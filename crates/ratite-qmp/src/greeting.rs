@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::malformed::Malformed;
 
@@ -20,7 +19,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    pub(crate) fn parse(text: &str, qmp: &RawValue) -> Result<Self, Malformed> {
+    pub(crate) fn parse(text: &str, qmp: &str) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Body {
             version: VersionBody,
@@ -40,7 +39,7 @@ impl Greeting {
             minor: u32,
             micro: u32,
         }
-        let body: Body = serde_json::from_str(qmp.get())
+        let body: Body = serde_json::from_str(qmp)
             .map_err(|error| Malformed::shape(text, format!("its greeting is odd: {error}")))?;
         let Triple { major, minor, micro } = body.version.qemu;
         Ok(Self {

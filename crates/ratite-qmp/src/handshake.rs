@@ -73,13 +73,13 @@ async fn negotiate(
     if !capabilities.is_empty() {
         command = command.arguments(json!({ "enable": capabilities })).expect("strings serialise");
     }
-    wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new());
+    wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new(), false);
     loop {
         let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
             Message::Reply(reply) => reply,
             Message::Event(event) => {
                 for subscription in subscriptions {
-                    subscription.deliver(&event);
+                    subscription.deliver(std::slice::from_ref(&event));
                 }
                 continue;
             }

@@ -37,6 +37,7 @@ mod codec;
 mod command;
 mod connection;
 mod deadline;
+mod envelope;
 mod error;
 mod event;
 mod filter;

@@ -42,10 +42,10 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Each event with its number in this queue, so that a wait goes on where it had looked.
-    events: VecDeque<(u64, Event)>,
+    events: VecDeque<Event>,
     /// How long the texts of the events are together.
     bytes: usize,
+    /// How many events have come, so that a wait goes on where it had looked.
     accepted: u64,
     dropped: u64,
     reported: u64,
@@ -147,7 +147,7 @@ impl Listener {
     /// The oldest event that is there, without taking it.
     #[must_use]
     pub fn peek(&self) -> Option<Event> {
-        self.0.lock().events.front().map(|(_, event)| event.clone())
+        self.0.lock().events.front().cloned()
     }
 
     /// Takes all events that are there, oldest first.
@@ -155,7 +155,7 @@ impl Listener {
     pub fn take_all(&self) -> Vec<Event> {
         let mut state = self.0.lock();
         state.bytes = 0;
-        state.events.drain(..).map(|(_, event)| event).collect()
+        std::mem::take(&mut state.events).into()
     }
 
     /// How many events were dropped because the queue was full.
@@ -186,6 +186,11 @@ impl Listener {
         mut take: impl FnMut(&mut u64) -> Result<Option<T>, ListenError>,
     ) -> Result<T, ListenError> {
         let mut seen = 0;
+        // What is there already needs neither a timer nor a place among those who wait. The other tasks get their turn.
+        tokio::task::consume_budget().await;
+        if let Some(found) = take(&mut seen).transpose() {
+            return found;
+        }
         let search = async {
             loop {
                 // Registered before looking, so that nothing can come unnoticed in between.
@@ -213,13 +218,16 @@ impl fmt::Debug for Listener {
 }
 
 impl Subscription {
-    /// Delivers `event` if it is wanted; false once the listener is gone.
-    pub(crate) fn deliver(&self, event: &Event) -> bool {
+    /// Delivers those of `events` that are wanted; false once the listener is gone.
+    pub(crate) fn deliver(&self, events: &[Event]) -> bool {
         let Some(queue) = self.0.upgrade() else {
             return false;
         };
-        if queue.filter.matches(event) {
-            queue.lock().push(event.clone(), queue.capacity);
+        let mut wanted = events.iter().filter(|event| queue.filter.matches(event)).peekable();
+        if wanted.peek().is_some() {
+            let mut state = queue.lock();
+            wanted.for_each(|event| state.push(event.clone(), queue.capacity));
+            drop(state);
             queue.changed.notify_waiters();
         }
         true
@@ -262,7 +270,7 @@ impl Queue {
 impl State {
     fn push(&mut self, event: Event, capacity: usize) {
         self.bytes += event.text().len();
-        self.events.push_back((self.accepted, event));
+        self.events.push_back(event);
         self.accepted += 1;
         // The last one stays, however long it is.
         while self.events.len() > capacity || (self.bytes > MOST_BYTES && self.events.len() > 1) {
@@ -272,14 +280,14 @@ impl State {
     }
 
     fn pop(&mut self) -> Option<Event> {
-        let (_, event) = self.events.pop_front()?;
+        let event = self.events.pop_front()?;
         self.bytes -= event.text().len();
         Some(event)
     }
 
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
         let found = self.find(filter, seen)?;
-        Ok(found.and_then(|at| self.events.remove(at)).map(|(_, event)| {
+        Ok(found.and_then(|at| self.events.remove(at)).map(|event| {
             self.bytes -= event.text().len();
             event
         }))
@@ -287,8 +295,10 @@ impl State {
 
     /// Where the oldest event lies that `filter` takes.
     fn find(&self, filter: &EventFilter, seen: &mut u64) -> Result<Option<usize>, ListenError> {
-        let first = self.events.partition_point(|(number, _)| number < seen);
-        let found = self.events.range(first..).position(|(_, event)| filter.matches(event));
+        // No more than this many have come since; some of them may have been taken.
+        let unseen = usize::try_from(self.accepted - *seen).unwrap_or(usize::MAX);
+        let first = self.events.len().saturating_sub(unseen);
+        let found = self.events.range(first..).position(|event| filter.matches(event));
         *seen = self.accepted;
         match (found, &self.ended) {
             (Some(at), _) => Ok(Some(first + at)),
@@ -320,7 +330,7 @@ mod tests {
     async fn what_a_wait_passes_over_stays_in_order() {
         let (listener, subscription) = Listener::new(EventFilter::any());
         for name in ["A", "B", "C", "D"] {
-            subscription.deliver(&event(name));
+            subscription.deliver(&[event(name)]);
         }
 
         let found = listener.next_matching(&EventFilter::named("C"), LIMIT).await.unwrap();
@@ -333,9 +343,9 @@ mod tests {
     async fn an_event_that_is_ready_is_still_there() {
         let (listener, subscription) = Listener::new(EventFilter::any());
         let b = EventFilter::named("B");
-        subscription.deliver(&event("A"));
+        subscription.deliver(&[event("A")]);
         assert!(listener.ready(&b, Duration::ZERO).await.is_err());
-        subscription.deliver(&event("B"));
+        subscription.deliver(&[event("B")]);
 
         listener.ready(&b, LIMIT).await.unwrap();
         listener.ready(&b, LIMIT).await.unwrap();
@@ -349,7 +359,7 @@ mod tests {
     async fn a_full_queue_drops_its_oldest_and_says_how_many() {
         let (listener, subscription) = Listener::with_capacity(EventFilter::any(), 2);
         for name in ["A", "B", "C", "D"] {
-            subscription.deliver(&event(name));
+            subscription.deliver(&[event(name)]);
         }
 
         assert!(matches!(listener.try_next(), Err(ListenError::Lagged { dropped: 2 })));
@@ -362,7 +372,7 @@ mod tests {
         let (listener, subscription) = Listener::new(EventFilter::any());
         let flood = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_millis(100));
-            while subscription.deliver(&event("OTHER")) {
+            while subscription.deliver(&[event("OTHER")]) {
                 ticks.tick().await;
             }
         });
@@ -384,7 +394,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
 
-        subscription.deliver(&event("A"));
+        subscription.deliver(&[event("A")]);
         subscription.end(&Disconnect::ByPeer);
 
         let (outcome, next) = waiter.await.unwrap();
@@ -398,7 +408,7 @@ mod tests {
         let cancelled = tokio::time::timeout(Duration::ZERO, listener.next(LIMIT)).await;
         assert!(cancelled.is_err());
 
-        subscription.deliver(&event("A"));
+        subscription.deliver(&[event("A")]);
 
         assert_eq!(listener.next(LIMIT).await.unwrap().name(), "A");
     }
@@ -408,6 +418,6 @@ mod tests {
         let (listener, subscription) = Listener::new(EventFilter::any());
         drop(listener);
 
-        assert!(!subscription.deliver(&event("A")));
+        assert!(!subscription.deliver(&[event("A")]));
     }
 }

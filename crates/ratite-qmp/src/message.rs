@@ -2,17 +2,10 @@
 //!
 //! A message is kept as the text it arrived as. Only its envelope is read at once (what kind it is, whose reply it
 //! is); a payload becomes values when somebody asks for them, because building trees costs more than everything
-//! else. The envelope's reader is not recursive, so no nesting can overflow the stack.
+//! else. Neither reader of envelopes is recursive, so no nesting can overflow the stack.
 
-use std::fmt;
-
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::IgnoredAny;
-use serde::de::MapAccess;
-use serde::de::Visitor;
-use serde_json::value::RawValue;
-
+use crate::envelope::Envelope;
+use crate::error::Disconnect;
 use crate::event::Event;
 use crate::greeting::Greeting;
 use crate::malformed::Malformed;
@@ -37,105 +30,43 @@ impl Message {
     /// # Errors
     /// [`Malformed`] when `text` is not a JSON object, or not one that QMP knows.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let envelope: Envelope<'_> =
-            serde_json::from_str(text).map_err(|error| Malformed::not_json(text.as_bytes(), &error))?;
+        let envelope = Envelope::parse(text)?;
+        Self::of(text, &envelope)
+    }
+
+    fn of(text: &str, envelope: &Envelope) -> Result<Self, Malformed> {
         // "event" decides whatever else is there, as in QEMU's own client; and a reply is one whatever it has besides.
-        if let Some(name) = envelope.event {
-            let event = Event::parse(text, name, envelope.data, envelope.timestamp);
-            return Ok(Self::Event(event));
+        if let Some(name) = envelope.event.of(text) {
+            return Ok(Self::Event(Event::new(text, name)));
         }
-        match envelope.qmp {
-            Some(greeting) if envelope.result.is_none() && envelope.error.is_none() => {
+        match envelope.qmp.of(text) {
+            Some(greeting) if !envelope.result.is_there() && !envelope.error.is_there() => {
                 Greeting::parse(text, greeting).map(Self::Greeting)
             }
-            _ => Reply::parse(text, envelope.id, envelope.result, envelope.error).map(Self::Reply),
+            _ => Reply::parse(text, envelope).map(Self::Reply),
         }
     }
 }
 
-/// The members that decide what a message is. Unlike a derived reader, it takes a member twice (the last counts).
-#[derive(Default)]
-struct Envelope<'a> {
-    qmp: Option<&'a RawValue>,
-    event: Option<&'a RawValue>,
-    data: Option<&'a RawValue>,
-    timestamp: Option<&'a RawValue>,
-    result: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
+/// A message that has arrived and of which only the envelope was read.
+#[derive(Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) envelope: Envelope,
+    /// The deepest nesting of a reply that is turned into values.
+    pub(crate) depth_limit: usize,
 }
 
-enum Member {
-    Qmp,
-    Event,
-    Data,
-    Timestamp,
-    Return,
-    Error,
-    Id,
-    Unknown,
-}
-
-impl<'de> Deserialize<'de> for Member {
-    /// By bytes, since a name that is no Unicode is merely unknown.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl Visitor<'_> for Name {
-            type Value = Member;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<Member, E> {
-                Ok(match name {
-                    b"QMP" => Member::Qmp,
-                    b"event" => Member::Event,
-                    b"data" => Member::Data,
-                    b"timestamp" => Member::Timestamp,
-                    b"return" => Member::Return,
-                    b"error" => Member::Error,
-                    b"id" => Member::Id,
-                    _ => Member::Unknown,
-                })
-            }
-        }
-
-        deserializer.deserialize_bytes(Name)
+impl Arrival<'_> {
+    pub(crate) fn is_event(&self) -> bool {
+        self.envelope.event.is_there()
     }
-}
 
-impl<'de> Deserialize<'de> for Envelope<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Envelope<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut envelope = Envelope::default();
-                while let Some(member) = map.next_key()? {
-                    match member {
-                        Member::Qmp => envelope.qmp = Some(map.next_value()?),
-                        Member::Event => envelope.event = Some(map.next_value()?),
-                        Member::Data => envelope.data = Some(map.next_value()?),
-                        Member::Timestamp => envelope.timestamp = Some(map.next_value()?),
-                        Member::Return => envelope.result = Some(map.next_value()?),
-                        Member::Error => envelope.error = Some(map.next_value()?),
-                        Member::Id => envelope.id = Some(map.next_value()?),
-                        Member::Unknown => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                Ok(envelope)
-            }
+    pub(crate) fn into_message(self) -> Result<Message, Disconnect> {
+        match Message::of(self.text, &self.envelope).map_err(Disconnect::Malformed)? {
+            Message::Reply(reply) => Ok(Message::Reply(reply.with_depth_limit(self.depth_limit))),
+            other => Ok(other),
         }
-
-        deserializer.deserialize_map(Members)
     }
 }
 

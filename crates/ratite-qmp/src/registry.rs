@@ -33,8 +33,13 @@ impl Registry {
         subscribers.subscriptions.push(subscription);
     }
 
-    pub(crate) fn deliver(&self, event: &Event) {
-        self.lock().subscriptions.retain(|subscription| subscription.deliver(event));
+    /// Whether anybody may want events.
+    pub(crate) fn is_heard(&self) -> bool {
+        !self.lock().subscriptions.is_empty()
+    }
+
+    pub(crate) fn deliver(&self, events: &[Event]) {
+        self.lock().subscriptions.retain(|subscription| subscription.deliver(events));
     }
 
     pub(crate) fn end(&self, why: &Disconnect) {

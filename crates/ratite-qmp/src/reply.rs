@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::command::CommandError;
+use crate::envelope::Envelope;
 use crate::json::DEFAULT_DEPTH;
 use crate::json::from_text;
-use crate::json::range_in;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 
@@ -40,16 +39,13 @@ enum Outcome {
 }
 
 impl Reply {
-    /// The reply in `text`, of which the other arguments are parts.
-    pub(crate) fn parse(
-        text: &str,
-        id: Option<&RawValue>,
-        result: Option<&RawValue>,
-        error: Option<&RawValue>,
-    ) -> Result<Self, Malformed> {
+    /// The reply in `text`, whose envelope was read.
+    pub(crate) fn parse(text: &str, envelope: &Envelope) -> Result<Self, Malformed> {
+        let id = envelope.id.of(text);
+        let (result, error) = (envelope.result, envelope.error.of(text));
         let id = match id {
             None => ReplyId::Absent,
-            Some(id) => id.get().parse().map_or(ReplyId::Foreign, ReplyId::Ours),
+            Some(id) => id.parse().map_or(ReplyId::Foreign, ReplyId::Ours),
         };
         let outcome = match (error, result) {
             // An error counts even beside a "return", as in QEMU's own client.
@@ -59,8 +55,8 @@ impl Reply {
                 Err(malformed) if id == ReplyId::Absent => return Err(malformed),
                 Err(malformed) => Outcome::Malformed(malformed),
             },
-            (None, Some(result)) => Outcome::Return(range_in(text, result.get())),
-            (None, None) => Outcome::Malformed(Malformed::shape(text, "it has neither `return` nor `error`")),
+            (None, result) if result.is_there() => Outcome::Return(result.range()),
+            (None, _) => Outcome::Malformed(Malformed::shape(text, "it has neither `return` nor `error`")),
         };
         Ok(Self { text: text.into(), id, outcome, depth_limit: DEFAULT_DEPTH })
     }

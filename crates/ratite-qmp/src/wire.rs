@@ -2,6 +2,7 @@
 //!
 //! Owns the socket, the decoder and what is yet to be written; knows no order and no meaning.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -14,7 +15,9 @@ use tokio::io::ReadBuf;
 
 use crate::codec::Decoder;
 use crate::codec::Limits;
+use crate::envelope::Envelope;
 use crate::error::Disconnect;
+use crate::message::Arrival;
 use crate::message::Message;
 use crate::socket::Socket;
 use crate::transcript::Direction;
@@ -24,9 +27,12 @@ use crate::transcript::Transcript;
 pub(crate) struct Wire {
     socket: Socket,
     decoder: Decoder,
-    outgoing: Option<Outgoing>,
+    /// What is to be written: at most one that has begun, the urgent ones, then the others.
+    outgoing: VecDeque<Outgoing>,
     limits: Limits,
     transcript: Option<Transcript>,
+    /// The peer says nothing more; what it said may not have been looked at to its end.
+    ended: Option<Disconnect>,
 }
 
 #[derive(Debug)]
@@ -35,76 +41,159 @@ struct Outgoing {
     text: String,
     written: usize,
     fds: Vec<OwnedFd>,
+    is_urgent: bool,
 }
+
+impl Outgoing {
+    fn rest(&self) -> &[u8] {
+        &self.text.as_bytes()[self.written..]
+    }
+}
+
+/// How many messages are written at once.
+const MOST_AT_ONCE: usize = 32;
+
+/// How long they are together; a longer one is written alone.
+const MOST_BYTES_AT_ONCE: usize = 16 << 10;
 
 impl Wire {
     pub(crate) fn new(socket: Socket, limits: Limits, transcript: Option<Transcript>) -> Self {
-        Self { socket, decoder: Decoder::new(limits), outgoing: None, limits, transcript }
+        Self {
+            socket,
+            decoder: Decoder::new(limits),
+            outgoing: VecDeque::new(),
+            limits,
+            transcript,
+            ended: None,
+        }
     }
 
     pub(crate) fn carries_descriptors(&self) -> bool {
         self.socket.carries_descriptors()
     }
 
-    /// Whether a message can be pushed.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.outgoing.is_none()
+    /// Whether another message is worth being pushed: what waits elsewhere can still be given up at no cost.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outgoing.len() < MOST_AT_ONCE
     }
 
-    /// Takes the message of the command `id`, to be written by the next flushes; `fds` travel with its first byte.
-    ///
-    /// One at a time: what waits elsewhere can still be given up.
-    pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>) {
-        debug_assert!(self.is_idle(), "one message at a time");
-        self.outgoing = Some(Outgoing { id, text, written: 0, fds });
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Takes the message of the command `id`, to be written by the next flushes, before those that are not urgent if it is;
+    /// `fds` travel with its first byte.
+    pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>, is_urgent: bool) {
+        let waits = |message: &Outgoing| message.written == 0 && !message.is_urgent;
+        let place = self.outgoing.iter().position(waits).filter(|_| is_urgent);
+        let message = Outgoing { id, text, written: 0, fds, is_urgent };
+        self.outgoing.insert(place.unwrap_or(self.outgoing.len()), message);
     }
 
     /// Forgets the message of the command `id`, unless its first byte has gone.
     pub(crate) fn take_back(&mut self, id: u64) {
-        self.outgoing.take_if(|message| message.id == id && message.written == 0);
+        self.outgoing.retain(|message| message.id != id || message.written > 0);
     }
 
     /// Writes what there is to write; ready only with the reason why nothing can be written any more.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
-        while let Some(message) = &mut self.outgoing {
-            let rest = &message.text.as_bytes()[message.written..];
-            let count = match ready!(self.socket.poll_send(cx, rest, &message.fds)) {
-                Ok(count) => count,
+        while let Some(first) = self.outgoing.front() {
+            let together = self.together();
+            let bytes = if together.is_empty() { first.rest() } else { &together };
+            match ready!(self.socket.poll_send(cx, bytes, &first.fds)) {
+                Ok(count) => self.written(count),
                 Err(error) => return Poll::Ready(Disconnect::io("write to", error)),
-            };
-            if message.written == 0
-                && let Some(transcript) = &self.transcript
-            {
-                transcript.note(Direction::Sent, &message.text);
-            }
-            message.written += count;
-            // They have gone with the first byte; our copies are closed here.
-            message.fds.clear();
-            if message.written == message.text.len() {
-                self.outgoing = None;
             }
         }
         Poll::Pending
     }
 
+    /// The messages that one system call can write; empty if that is only the first one.
+    fn together(&self) -> Vec<u8> {
+        let mut messages = self.outgoing.iter();
+        let Some(first) = messages.next() else { return Vec::new() };
+        let mut length = first.rest().len();
+        // Descriptors come with a first byte, and only with that of the first message.
+        let fits = |message: &&Outgoing| {
+            length += message.text.len();
+            message.fds.is_empty() && length <= MOST_BYTES_AT_ONCE
+        };
+        let more = messages.take_while(fits).count();
+        if more == 0 {
+            Vec::new()
+        } else {
+            self.outgoing.iter().take(1 + more).flat_map(Outgoing::rest).copied().collect()
+        }
+    }
+
+    /// Says that `count` bytes have gone.
+    fn written(&mut self, mut count: usize) {
+        while count > 0
+            && let Some(message) = self.outgoing.front_mut()
+        {
+            if message.written == 0
+                && let Some(transcript) = &self.transcript
+            {
+                transcript.note(Direction::Sent, &message.text);
+            }
+            let part = count.min(message.rest().len());
+            message.written += part;
+            count -= part;
+            // They have gone with the first byte; our copies are closed here.
+            message.fds.clear();
+            if message.rest().is_empty() {
+                self.outgoing.pop_front();
+            }
+        }
+    }
+
+    /// The next message of those that were read.
+    pub(crate) fn next(&mut self) -> Result<Option<Arrival<'_>>, Disconnect> {
+        let Some((text, envelope)) = self.decoder.next_read().map_err(Disconnect::Malformed)? else {
+            return Ok(None);
+        };
+        if let Some(transcript) = &self.transcript {
+            transcript.note(Direction::Received, text);
+        }
+        let envelope = envelope.map_or_else(|| Envelope::parse(text), Ok).map_err(Disconnect::Malformed)?;
+        Ok(Some(Arrival { text, envelope, depth_limit: self.limits.depth }))
+    }
+
+    /// Reads what the socket has, once [`Wire::next`] finds nothing more in what was read before; it may then find more
+    /// though nothing was read.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
+        if let Some(why) = &self.ended {
+            return Poll::Ready(Err(self
+                .decoder
+                .finish()
+                .map_or_else(Disconnect::Malformed, |()| why.clone())));
+        }
+        let mut space = ReadBuf::new(self.decoder.space());
+        let outcome = Pin::new(&mut self.socket).poll_read(cx, &mut space);
+        let count = space.filled().len();
+        self.decoder.filled(count);
+        match outcome {
+            Poll::Pending if self.decoder.rest() => {}
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(())) if count > 0 => self.decoder.be_patient(),
+            Poll::Ready(Ok(())) => {
+                self.ended = Some(Disconnect::ByPeer);
+                self.decoder.rest();
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Disconnect::io("read from", error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// The next message, read from the socket if need be.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Disconnect>> {
         loop {
-            match self.decode() {
-                Ok(Some(message)) => return Poll::Ready(Ok(message)),
+            match self.next() {
+                Ok(Some(arrival)) => return Poll::Ready(arrival.into_message()),
                 Ok(None) => {}
                 Err(why) => return Poll::Ready(Err(why)),
             }
-            let mut space = ReadBuf::new(self.decoder.space());
-            let outcome = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space));
-            let count = space.filled().len();
-            match outcome {
-                Ok(()) if count == 0 => return Poll::Ready(Err(self.ended())),
-                Ok(()) => self.decoder.filled(count),
-                Err(error) => {
-                    return Poll::Ready(Err(Disconnect::io("read from", error)));
-                }
-            }
+            ready!(self.poll_read(cx))?;
         }
     }
 
@@ -120,23 +209,5 @@ impl Wire {
             }
         })
         .await
-    }
-
-    fn decode(&mut self) -> Result<Option<Message>, Disconnect> {
-        let Some(text) = self.decoder.next().map_err(Disconnect::Malformed)? else {
-            return Ok(None);
-        };
-        if let Some(transcript) = &self.transcript {
-            transcript.note(Direction::Received, text);
-        }
-        let message = match Message::parse(text).map_err(Disconnect::Malformed)? {
-            Message::Reply(reply) => Message::Reply(reply.with_depth_limit(self.limits.depth)),
-            other => other,
-        };
-        Ok(Some(message))
-    }
-
-    fn ended(&self) -> Disconnect {
-        self.decoder.finish().map_or_else(Disconnect::Malformed, |()| Disconnect::ByPeer)
     }
 }

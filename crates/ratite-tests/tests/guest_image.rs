@@ -1,4 +1,4 @@
-//! The guests in the repository are those that their sources describe.
+//! The guests and the starter in the repository are what their sources describe.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,6 +32,16 @@ fn the_speed_firmware_is_what_its_source_assembles_to() {
 )]
 fn the_screen_guest_is_what_its_source_assembles_to() {
     check("guest/screen", ["--32", "elf_i386", "0x7c00"], SCREEN_GUEST);
+}
+
+#[test]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    ignore = "the assembler of this machine does not know the starter's instructions"
+)]
+fn the_starter_is_what_its_source_assembles_to() {
+    let embedded = include_bytes!("../../ratite/starter/starter.bin");
+    check("../ratite/starter/starter", ["--64", "elf_x86_64", "0x400000"], embedded);
 }
 
 #[track_caller]

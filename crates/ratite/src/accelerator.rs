@@ -111,7 +111,7 @@ impl Accelerators {
         let binary = binary.into();
         let name = || binary.to_string_lossy().into_owned();
         let search = std::env::var_os("PATH");
-        let answer = match program::check(binary.as_ref(), search.as_deref()) {
+        let answer = match program::kind(binary.as_ref(), search.as_deref()).check() {
             Ok(()) => probe::ask(binary.as_ref(), &["-accel", "help"], Self::LIMIT).await,
             Err(error) => Err(Unanswered::Spawn(error)),
         };

@@ -100,7 +100,7 @@ const STREAM_END: Duration = Duration::from_secs(1);
 
 impl Drop for PumpGuard {
     fn drop(&mut self) {
-        let Some(mut pump) = self.pump.take() else { return };
+        let Some(mut pump) = self.pump.take().filter(|pump| !pump.is_finished()) else { return };
         self.runtime.spawn(async move {
             if within(STREAM_END, "end of the console", &mut pump).await.is_err() {
                 pump.abort();

@@ -9,11 +9,15 @@
 //!
 //! ```text
 //! program ── opens it for each line ─► pipe ─► guard (sh)
-//! holder (sleep) ── keeps it open ───►
+//! holder (sleep) ── keeps it open ───►           │ reads it at the end
+//! program ── writes a group at a time ─────► table in memory
 //! ```
 //!
 //! The holder has the only lasting writing end of that pipe, and the parent-death signal: the pipe ends with the program,
 //! even if a process that was forked off without exec(2) lives on with copies of all its descriptors.
+//!
+//! Base folders go through the pipe. Groups come and go with every machine, so they stand in a table that the guard looks
+//! at only when the pipe has ended: to note one wakes nobody, and no guard that does not read can be in the way.
 //!
 //! The mark goes to the guard before anything is started, so there is no moment at which a machine runs unguarded.
 
@@ -25,6 +29,7 @@ use std::io;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -38,6 +43,7 @@ use std::sync::PoisonError;
 use command_fds::CommandFdExt;
 use rustix::fs::OFlags;
 
+use crate::group_table::GroupTable;
 use crate::inherit;
 use crate::inherit::Inheritance;
 use crate::procfs::group_of;
@@ -86,7 +92,7 @@ struct Owner {
     guard: Option<Guard>,
     /// What a guard has to know, and a new one at once: base folders, and the groups of living machines.
     folders: BTreeSet<Vec<u8>>,
-    groups: BTreeSet<u32>,
+    groups: GroupTable,
 }
 
 impl Owner {
@@ -101,7 +107,7 @@ impl Owner {
             mark: OwnerMark::of_this_process()?,
             guard: None,
             folders: BTreeSet::new(),
-            groups: BTreeSet::new(),
+            groups: GroupTable::new()?,
         })
     }
 
@@ -111,9 +117,6 @@ impl Owner {
         let guard = self.guard.insert(guard);
         for folder in &self.folders {
             guard.tell(folder)?;
-        }
-        for group in &self.groups {
-            guard.tell(format!("+{group}").as_bytes())?;
         }
         Ok(())
     }
@@ -142,9 +145,11 @@ pub(crate) fn enlist(base: &Path, start_tied: StartTied) -> io::Result<OwnerMark
     /// Held by who posts a guard. Not `OWNER`: the supervisor starts the holder, and may be about to announce a group.
     static POSTING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = POSTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mark, guarded) =
-        with_owner(|owner| (owner.mark.clone(), owner.guard.as_mut().is_some_and(Guard::is_alive)))?;
-    let guard = if guarded { None } else { Some(Guard::start(&mark, start_tied)) };
+    let (mark, groups) = with_owner(|owner| {
+        let guarded = owner.guard.as_mut().is_some_and(Guard::is_alive);
+        (owner.mark.clone(), (!guarded).then(|| owner.groups.share()))
+    })?;
+    let guard = groups.map(|groups| Guard::start(&mark, groups?, start_tied));
     with_owner(|owner| {
         let posted = guard.map(|guard| guard.and_then(|guard| owner.post(guard)));
         if let Some(Err(error)) = posted {
@@ -174,12 +179,9 @@ fn with_owner<T>(act: impl FnOnce(&mut Owner) -> T) -> io::Result<T> {
 pub(crate) fn announce(group: u32, lives: bool) {
     let mut owner = OWNER.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(owner) = owner.as_mut().filter(|owner| owner.pid == std::process::id()) else { return };
-    if lives {
-        owner.groups.insert(group);
-        owner.tell(format!("+{group}").as_bytes());
-    } else {
-        owner.groups.remove(&group);
-        owner.tell(format!("-{group}").as_bytes());
+    let noted = if lives { owner.groups.insert(group) } else { owner.groups.remove(group) };
+    if let Err(error) = noted {
+        unguarded(error);
     }
 }
 
@@ -200,8 +202,8 @@ struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard for what carries `mark`.
-    fn start(mark: &OwnerMark, start_tied: StartTied) -> io::Result<Self> {
+    /// Starts the guard for what carries `mark`, and for the groups in the table `groups`.
+    fn start(mark: &OwnerMark, groups: OwnedFd, start_tied: StartTied) -> io::Result<Self> {
         let pid = std::process::id();
         let (reader, writer) = io::pipe()?;
         let ours = is_ours();
@@ -211,7 +213,7 @@ impl Guard {
             .open(format!("/proc/self/fd/{}", writer.as_raw_fd()))?;
         let mut holder = Command::new("/bin/sh");
         holder.args(["-c", HOLDER, "ratite-holder", &pid.to_string()]);
-        let (holder, thread) = start_bare(holder, Stdio::null(), writer.into(), start_tied)?;
+        let (holder, thread) = start_bare(holder, Stdio::null(), writer.into(), Vec::new(), start_tied)?;
         // Without a /proc of ours: no numbers from there, and nobody to look for by them.
         let (group, thread) = match ours {
             true => (group_of(pid)?.to_string(), format!("/proc/{pid}/task/{thread}/stat")),
@@ -228,7 +230,8 @@ impl Guard {
             FOLDER_PREFIX,
             &thread,
         ]);
-        match start_bare(guard, reader.into(), Stdio::null(), |mut guard| guard.spawn()) {
+        let groups = vec![(TABLE, groups)];
+        match start_bare(guard, reader.into(), Stdio::null(), groups, |mut guard| guard.spawn()) {
             Ok(process) => Ok(Self { process, holder, pipe: pipe.into() }),
             Err(error) => {
                 end(holder);
@@ -262,15 +265,19 @@ impl Guard {
     }
 }
 
-/// Starts a process that shares nothing with us but the two given ends.
+/// Where the guard finds the table of groups.
+const TABLE: RawFd = 3;
+
+/// Starts a process that shares nothing with us but the two given ends, and `fds` by their numbers there.
 fn start_bare<T>(
     mut command: Command,
     input: Stdio,
     output: Stdio,
+    fds: Vec<(RawFd, OwnedFd)>,
     start: impl FnOnce(Command) -> io::Result<T>,
 ) -> io::Result<T> {
     // It must not hold open what the program's end is to close.
-    let Inheritance { mappings, placeholders } = inherit::exactly(Vec::new())?;
+    let Inheritance { mappings, placeholders } = inherit::exactly(fds)?;
     if !mappings.is_empty() {
         command.fd_mappings(mappings).map_err(io::Error::other)?;
     }
@@ -319,7 +326,7 @@ const HOLDER: &str = r#"trap '' HUP INT QUIT TERM; [ "$PPID" = "$1" ] && exec sl
 
 /// The guard itself: POSIX sh, with grep, sleep and rm.
 ///
-/// Each line read is a process group that is a machine's (`+`) or no longer is (`-`), or a base folder (`/`). The end of
+/// Each line read is a base folder; each of the table at 3 is empty or a machine's process group. The end of
 /// input is the end of the program, or at least of the thread on which the machines' own end hangs, which is ending before
 /// the kernel kills the holder; a thread that is not (field 9 of proc_pid_stat(5), PF_EXITING) has lost its holder otherwise.
 /// Several rounds then, because a process may have been between fork and exec, with the parent's environment, when the first
@@ -327,21 +334,16 @@ const HOLDER: &str = r#"trap '' HUP INT QUIT TERM; [ "$PPID" = "$1" ] && exec sl
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 mark=$1 program_group=$2 variable=$3 prefix=$4 thread=$5
-groups=' '
 set --
 while IFS= read -r line; do
-    case $line in
-        +*) groups="$groups${line#+} " ;;
-        -*) case $groups in
-                *" ${line#-} "*) groups="${groups%%" ${line#-} "*} ${groups#*" ${line#-} "}" ;;
-            esac ;;
-        /*) set -- "$@" "$line" ;;
-    esac
+    case $line in /*) set -- "$@" "$line" ;; esac
 done
 if [ -n "$thread" ] && { IFS= read -r stat < "$thread"; } 2>/dev/null; then
     case $stat in *'(ratite-supervis)'*) (set -f; set -- ${stat##*\) }; exit $(($7 & 4))) && exit ;; esac
 fi
-for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+while read -r group; do
+    [ -n "$group" ] && kill -s KILL -- "-$group" 2>/dev/null
+done <&3
 round=0
 while [ -n "$thread" ] && [ $round -lt 40 ]; do
     found=

@@ -21,6 +21,7 @@ use ratite_qmp::Listener;
 use ratite_qmp::Options;
 use ratite_qmp::PeerCredentials;
 use ratite_qmp::Socket;
+use ratite_qmp::SocketFile;
 use ratite_qmp::within;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -37,6 +38,7 @@ use crate::console::Console;
 use crate::console::PumpGuard;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
+use crate::estate::Estate;
 use crate::exit::Tail;
 use crate::fate::Fate;
 use crate::guard;
@@ -47,6 +49,7 @@ use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
 use crate::reach_folder::Reach;
+use crate::reach_folder::ReachFolder;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::runtime::background;
@@ -69,11 +72,11 @@ pub(crate) async fn launch(
     folder: Option<WorkFolder>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { spawn, channels, consoles, reach, log, work_folder, command_line } =
+    let Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line } =
         prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
-    let process = start(config, &command_line, spawn).await?;
+    let process = start(config, &command_line, kind, spawn).await?;
 
     // From here a process exists: every failure has to end it.
     match connect_all(config, &process, channels).await {
@@ -105,6 +108,7 @@ pub(crate) async fn launch(
 
 /// Everything that a machine needs before its process exists. Dropping it undoes it.
 struct Prepared {
+    kind: program::Kind,
     spawn: Spawn,
     channels: Channels,
     consoles: Vec<(String, Console)>,
@@ -117,8 +121,9 @@ struct Prepared {
 async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<Prepared, LaunchError> {
     let number = next_machine();
     let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
+    let alone = folder.is_none();
     let folder = folder.map_or_else(made_here, Ok)?;
-    let log = make_log(config, number, folder.path())?;
+    let log = make_log(config, number, folder.path(), alone)?;
     let reach = open_reach(config).await?;
     let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
@@ -133,8 +138,8 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let mut environment = config.environment.clone();
     environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
     // QEMU itself stays where it is put; what a wrapper or a script does is its own affair.
-    let may_stray = !config.wrapper.is_empty()
-        || program::is_script(command_line.program().as_ref(), config.search_path().as_deref());
+    let kind = program::kind(command_line.program().as_ref(), config.search_path().as_deref());
+    let may_stray = !config.wrapper.is_empty() || kind == program::Kind::Script;
     let spawn = Spawn {
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
@@ -146,14 +151,34 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
         own_group: config.own_process_group,
         mark: may_stray.then(|| format!("{}={mark}", guard::MARK_VARIABLE)),
         announce: guard::announce,
-        estate: Box::new((
-            folder,
-            std::mem::take(&mut channels.files),
+        estate: Box::new(Left {
+            folder: Some(folder),
+            files: std::mem::take(&mut channels.files),
             pumps,
-            reach.as_ref().map(|reach| reach.folder.clone()),
-        )),
+            reach: reach.as_ref().map(|reach| reach.folder.clone()),
+        }),
     };
-    Ok(Prepared { spawn, channels, consoles, reach, log, work_folder, command_line })
+    Ok(Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line })
+}
+
+/// What a machine's process leaves.
+#[derive(Debug)]
+struct Left {
+    folder: Option<WorkFolder>,
+    /// The files of the sockets that it served.
+    files: Vec<SocketFile>,
+    pumps: Vec<PumpGuard>,
+    reach: Option<Arc<ReachFolder>>,
+}
+
+impl Estate for Left {
+    fn settle(&mut self) -> bool {
+        self.files.clear();
+        self.pumps.clear();
+        self.reach = None;
+        self.folder = self.folder.take().and_then(WorkFolder::settle);
+        self.folder.is_none()
+    }
 }
 
 /// The name taken and the sockets open, if others are to reach the machine.
@@ -179,12 +204,13 @@ async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> 
 async fn start(
     config: &MachineConfig,
     command_line: &CommandLine,
+    kind: program::Kind,
     spawn: Spawn,
 ) -> Result<Process, LaunchError> {
     let fault = |source| {
         LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
     };
-    program::check(command_line.program().as_ref(), config.search_path().as_deref()).map_err(fault)?;
+    kind.check().map_err(fault)?;
     let limit = config.timeouts.connect;
     match within(limit, "process", Process::spawn(spawn)).await {
         Ok(outcome) => outcome.map_err(fault),
@@ -208,7 +234,13 @@ fn next_machine() -> u64 {
     LAUNCHED.fetch_add(1, Ordering::Relaxed)
 }
 
-fn make_log(config: &MachineConfig, number: u64, work_folder: &Path) -> Result<Log, LaunchError> {
+/// The log, in the work folder if nothing else is said; that may be this machine's alone.
+fn make_log(
+    config: &MachineConfig,
+    number: u64,
+    work_folder: &Path,
+    alone: bool,
+) -> Result<Log, LaunchError> {
     let folder = config.log_folder.as_deref().unwrap_or(work_folder);
     let fault = |source| LaunchError::new(LaunchErrorKind::Log { folder: folder.to_owned(), source });
     // Absolute: the current folder may be another one when the path is asked for.
@@ -217,7 +249,10 @@ fn make_log(config: &MachineConfig, number: u64, work_folder: &Path) -> Result<L
         std::fs::create_dir_all(&folder).map_err(fault)?;
     }
     let name = config.name.clone().unwrap_or_else(|| default_name(number, work_folder));
-    Log::create(&folder, &name).map_err(fault)
+    match alone && config.log_folder.is_none() {
+        true => Log::create_alone(&folder, &name).map_err(fault),
+        false => Log::create(&folder, &name).map_err(fault),
+    }
 }
 
 /// A name that no other machine has: the work folder's random letters are in it.

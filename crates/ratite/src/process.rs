@@ -9,16 +9,19 @@
 //!             └── the handle dropped ─► SIGKILL ──┘
 //! ```
 
-use std::any::Any;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -26,14 +29,18 @@ use std::time::Instant;
 
 use command_fds::CommandFdExt;
 use ratite_qmp::within;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
+use rustix::process::WaitOptions;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use crate::estate::Estate;
+use crate::estate::Shelf;
 use crate::exit::ProcessExit;
 use crate::inherit;
 use crate::inherit::Inheritance;
@@ -42,6 +49,9 @@ use crate::life::Life;
 use crate::life::State;
 use crate::procfs::named;
 use crate::runtime::aside;
+use crate::starter;
+use crate::starter::NotStarted;
+use crate::starter::Start;
 use crate::strays;
 
 /// What to start, ready for the kernel.
@@ -60,23 +70,16 @@ pub(crate) struct Spawn {
     /// Called with the number of the process's own group when there is one, and again (`false`) when it is over.
     pub(crate) announce: fn(u32, bool),
     /// Dropped once the process is gone and nobody needs it any more.
-    pub(crate) estate: Estate,
+    pub(crate) estate: Box<dyn Estate>,
 }
-
-/// Whatever has to outlive the process.
-pub(crate) type Estate = Box<dyn Any + Send + Sync>;
 
 /// A started process. Dropping it kills the process, its group with it, and drops its estate after that; it never waits.
 #[derive(Debug)]
 pub(crate) struct Process {
     life: Life,
-    orders: mpsc::UnboundedSender<Order>,
-}
-
-#[derive(Debug)]
-enum Order {
-    Signal(Signal),
-    Release(oneshot::Sender<()>),
+    /// A signal for the process. Its end, with the handle, is the process's.
+    orders: mpsc::UnboundedSender<Signal>,
+    shelf: Arc<Shelf>,
 }
 
 impl Process {
@@ -130,15 +133,27 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         // Nobody there to take it means that the process is gone already.
-        let _gone = self.orders.send(Order::Signal(signal));
+        let _gone = self.orders.send(signal);
     }
 
-    /// Drops the estate as soon as the process is gone, and waits for that.
+    /// Drops the estate, since the process has ended, and waits for that.
     pub(crate) async fn release(&self) {
-        let (done, released) = oneshot::channel();
-        if self.orders.send(Order::Release(done)).is_ok() {
-            // An error means that it has been dropped already.
-            let _released = released.await;
+        self.shelf.clear().await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Left by one that has ended already; otherwise the supervisor finds it there.
+        let Some(estate) = self.shelf.forsake() else { return };
+        let supervisor = SUPERVISOR.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*supervisor {
+            // Without a supervisor it is dropped here.
+            Some((owner, requests)) if *owner == std::process::id() => {
+                let _gone = requests.send(Request::Estate(estate));
+            }
+            // A process that was forked off has a copy of all this, and none of it is its own.
+            _ => std::mem::forget(estate),
         }
     }
 }
@@ -146,6 +161,7 @@ impl Process {
 enum Request {
     Machine(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
     Tied(Command, std::sync::mpsc::SyncSender<io::Result<Tied>>),
+    Estate(Box<dyn Estate>),
 }
 
 /// A child, and the thread of ours with which it ends.
@@ -209,23 +225,52 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
                 let child = ur_taking_me_with_you::spawn_dying_with_parent(command);
                 let _gone = answer.send(child.map(|child| (child, thread)));
             }
+            Request::Estate(estate) => drop(tokio::spawn(aside(|| drop(estate)))),
         }
     }
 }
 
 fn start(spawn: Spawn) -> io::Result<Process> {
-    let Spawn {
-        program,
-        arguments,
-        environment,
-        working_folder,
-        output,
-        fds,
-        own_group,
-        mark,
-        announce,
-        estate,
-    } = spawn;
+    let (own_group, announce) = (spawn.own_group, spawn.announce);
+    let started = Instant::now();
+    let (pid, mark, estate) = fork(spawn)?;
+    let (publish, state) = watch::channel(State::Running);
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let announce = own_group.then_some(announce);
+    let shelf = Arc::new(Shelf::new(estate));
+    let owned =
+        Owned { pid, reaped: false, own_group, mark, announce, started, publish, shelf: shelf.clone() };
+    // Whatever goes wrong from here on, dropping what is owned ends the child.
+    let number = owned.number();
+    if let Some(announce) = announce {
+        announce(number, true);
+    }
+    let pidfd = watch_end(pid)?;
+    tokio::spawn(supervise(owned, pidfd, inbox));
+    Ok(Process { life: Life::new(number, started, state), orders, shelf })
+}
+
+/// Starts what is to be started. Our copies of the child's ends close with that: its death is an end of file for us.
+fn fork(spawn: Spawn) -> io::Result<(Pid, Option<String>, Box<dyn Estate>)> {
+    let start = Start {
+        program: &spawn.program,
+        arguments: &spawn.arguments,
+        environment: &spawn.environment,
+        working_folder: spawn.working_folder.as_deref(),
+        output: spawn.output.as_fd(),
+        fds: &spawn.fds,
+        own_group: spawn.own_group,
+    };
+    match starter::start(&start) {
+        Ok(pid) => Ok((pid, spawn.mark, spawn.estate)),
+        Err(NotStarted::Failed(error)) => Err(error),
+        Err(NotStarted::NotThisWay) => fork_by_copy(spawn),
+    }
+}
+
+/// The same by fork(2), which works everywhere, and takes longer.
+fn fork_by_copy(spawn: Spawn) -> io::Result<(Pid, Option<String>, Box<dyn Estate>)> {
+    let Spawn { program, arguments, environment, working_folder, output, fds, .. } = spawn;
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, value) in environment {
@@ -238,30 +283,15 @@ fn start(spawn: Spawn) -> io::Result<Process> {
         command.current_dir(folder);
     }
     command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
-    if own_group {
+    if spawn.own_group {
         command.process_group(0);
     }
     let Inheritance { mappings, placeholders } = inherit::exactly(fds)?;
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     inherit::no_blocked_signals(&mut command)?;
-    let started = Instant::now();
-    // Consumes the command, and with it our copies of the child's ends: its death is an end of file for us.
     let child = ur_taking_me_with_you::spawn_dying_with_parent(command)?;
     drop(placeholders);
-    let (publish, state) = watch::channel(State::Running);
-    let (orders, inbox) = mpsc::unbounded_channel();
-    let pid = Pid::from_child(&child);
-    let announce = own_group.then_some(announce);
-    let estate = Some(estate);
-    let owned = Owned { pid, child: Some(child), own_group, mark, announce, started, publish, estate };
-    // Whatever goes wrong from here on, dropping what is owned ends the child.
-    let number = owned.number();
-    if let Some(announce) = announce {
-        announce(number, true);
-    }
-    let pidfd = watch_end(pid)?;
-    tokio::spawn(supervise(owned, pidfd, inbox));
-    Ok(Process { life: Life::new(number, started, state), orders })
+    Ok((Pid::from_child(&child), spawn.mark, spawn.estate))
 }
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3). None of one that has ended already, and
@@ -273,7 +303,7 @@ fn start(spawn: Spawn) -> io::Result<Process> {
 fn watch_end(pid: Pid) -> io::Result<Option<AsyncFd<OwnedFd>>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
         Ok(pidfd) => AsyncFd::new(pidfd).map(Some),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(Errno::SRCH) => Ok(None),
         Err(error) => Err(named("pidfd_open", error.into())),
     }
 }
@@ -281,15 +311,15 @@ fn watch_end(pid: Pid) -> io::Result<Option<AsyncFd<OwnedFd>>> {
 /// A child that is not reaped yet, so that its pid, and its group's, are its own; and what it leaves when it is.
 struct Owned {
     pid: Pid,
-    /// `None` once it is reaped, or somebody else sees to that.
-    child: Option<Child>,
+    /// Or somebody else sees to that.
+    reaped: bool,
     own_group: bool,
     mark: Option<String>,
     /// Who is told of its group; `None` where it has none of its own, or its end was told.
     announce: Option<fn(u32, bool)>,
     started: Instant,
     publish: watch::Sender<State>,
-    estate: Option<Estate>,
+    shelf: Arc<Shelf>,
 }
 
 impl Owned {
@@ -328,6 +358,14 @@ impl Owned {
         }
     }
 
+    /// Leaves the estate to whoever holds the handle, or drops it where nobody does any more.
+    async fn bequeath(&self) {
+        if let Some(estate) = self.shelf.ended() {
+            // Removing a folder may take long, and other machines must not wait for it.
+            aside(|| drop(estate)).await;
+        }
+    }
+
     /// Reaps what came to us with the machine's end, for as long as such processes may take to end.
     async fn reap_strays(&self, killed: &[Pid]) {
         let mut ticks = tokio::time::interval(REAPING);
@@ -344,15 +382,15 @@ impl Owned {
     /// that is over: it is looked for again and again.
     async fn reap(&mut self) -> ProcessExit {
         let mut ticks = tokio::time::interval(REAPING);
-        while let Some(child) = &mut self.child {
-            match child.try_wait() {
-                Ok(None) => {}
-                Ok(Some(status)) => {
-                    self.child = None;
-                    return ProcessExit::new(status);
+        while !self.reaped {
+            match rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG) {
+                Ok(None) | Err(Errno::INTR) => {}
+                Ok(Some((_, status))) => {
+                    self.reaped = true;
+                    return ProcessExit::new(ExitStatus::from_raw(status.as_raw()));
                 }
                 Err(error) => {
-                    self.child = None;
+                    self.reaped = true;
                     tracing::warn!(%error, "could not reap a child");
                 }
             }
@@ -366,21 +404,22 @@ impl Drop for Owned {
     /// Comes before the end only where something went wrong: the process could not be watched over, or a subscriber of the
     /// program's panicked. The end goes on in a task of its own.
     fn drop(&mut self) {
-        let Some(child) = self.child.take() else { return };
+        if std::mem::replace(&mut self.reaped, true) {
+            return;
+        }
         let _gone = self.signal(Signal::KILL);
         let Ok(supervisor) = tokio::runtime::Handle::try_current() else { return };
         let mut rest = Self {
-            child: Some(child),
+            reaped: false,
             mark: self.mark.take(),
             announce: self.announce.take(),
             publish: self.publish.clone(),
-            estate: self.estate.take(),
+            shelf: self.shelf.clone(),
             ..*self
         };
         let end = async move {
             rest.end(rest.started.elapsed()).await;
-            let estate = rest.estate.take();
-            aside(|| drop(estate)).await;
+            rest.bequeath().await;
         };
         drop(supervisor.spawn(end));
     }
@@ -395,41 +434,28 @@ const STRAYS: Duration = Duration::from_secs(1);
 async fn supervise(
     mut owned: Owned,
     pidfd: Option<AsyncFd<OwnedFd>>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::UnboundedReceiver<Signal>,
 ) {
-    let released = match pidfd {
-        Some(pidfd) => until_exit(&owned, &pidfd, &mut orders).await,
-        None => None,
-    };
+    if let Some(pidfd) = pidfd {
+        until_exit(&owned, &pidfd, &mut orders).await;
+    }
     // What is left of the group goes with its leader.
     owned.end(owned.started.elapsed()).await;
-    let done = until_released(released, &mut orders).await;
-    // Removing a folder may take long, and other machines must not wait for it.
-    let estate = owned.estate.take();
-    aside(|| drop(estate)).await;
-    if let Some(done) = done {
-        let _gone = done.send(());
-    }
+    owned.bequeath().await;
 }
 
-/// Carries out orders until the process has ended; keeps a release for later.
-async fn until_exit(
-    owned: &Owned,
-    pidfd: &AsyncFd<OwnedFd>,
-    orders: &mut mpsc::UnboundedReceiver<Order>,
-) -> Option<oneshot::Sender<()>> {
-    let mut released = None;
+/// Carries out orders until the process has ended.
+async fn until_exit(owned: &Owned, pidfd: &AsyncFd<OwnedFd>, orders: &mut mpsc::UnboundedReceiver<Signal>) {
     let mut abandoned = false;
     loop {
         tokio::select! {
-            _ended = pidfd.readable() => return released,
+            _ended = pidfd.readable() => return,
             order = orders.recv(), if !abandoned => match order {
-                Some(Order::Signal(signal)) => {
+                Some(signal) => {
                     if let Err(error) = owned.signal(signal) {
                         tracing::debug!(pid = owned.number(), ?signal, %error, "could not send a signal");
                     }
                 }
-                Some(Order::Release(done)) => released = Some(done),
                 None => {
                     abandoned = true;
                     let _gone = owned.signal(Signal::KILL);
@@ -438,18 +464,4 @@ async fn until_exit(
             },
         }
     }
-}
-
-/// Waits until the estate is not needed any more; `None` when the handle was dropped.
-async fn until_released(
-    mut released: Option<oneshot::Sender<()>>,
-    orders: &mut mpsc::UnboundedReceiver<Order>,
-) -> Option<oneshot::Sender<()>> {
-    while released.is_none() {
-        match orders.recv().await? {
-            Order::Release(done) => released = Some(done),
-            Order::Signal(_) => {}
-        }
-    }
-    released
 }

@@ -1,6 +1,8 @@
 //! What proc(5) tells of processes: read, and nothing else.
 
+use std::fs::File;
 use std::io;
+use std::io::Read;
 use std::os::fd::RawFd;
 use std::path::Path;
 
@@ -85,7 +87,7 @@ pub(crate) fn inheritable() -> io::Result<Vec<RawFd>> {
             continue;
         };
         // Closed meanwhile, by another thread: then it is not passed on either.
-        let Ok(text) = std::fs::read_to_string(Path::new(folder).join(&name)) else { continue };
+        let Ok(text) = beginning(&Path::new(folder).join(&name)) else { continue };
         let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).unwrap_or(0);
         if flags & OFlags::CLOEXEC.bits() == 0 {
@@ -93,6 +95,13 @@ pub(crate) fn inheritable() -> io::Result<Vec<RawFd>> {
         }
     }
     Ok(numbers)
+}
+
+/// The first lines of a file in `/proc`, in one read: the flags stand in the second.
+fn beginning(path: &Path) -> io::Result<String> {
+    let mut bytes = [0; 64];
+    let count = File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
 }
 
 /// The processes with `mark` in their environment (proc_pid_environ(5)); a zombie has none. None in a `/proc` that is not

@@ -2,12 +2,17 @@
 //!
 //! The system has one word, "no such file", for a missing binary, a script's missing interpreter and a missing loader.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::io;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 /// What is wrong with `program`, which could not be started because of `source`.
 pub(crate) fn what_is_wrong(program: &Path, search: Option<&OsStr>, source: &io::Error) -> String {
@@ -20,31 +25,84 @@ pub(crate) fn what_is_wrong(program: &Path, search: Option<&OsStr>, source: &io:
 
 /// Where the system finds a program; a name without a `/` in the folders of `search`, a PATH.
 pub(crate) fn find(program: &Path, search: Option<&OsStr>) -> Option<PathBuf> {
-    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
-        return program.exists().then(|| program.to_owned());
-    }
-    std::env::split_paths(search?).map(|folder| folder.join(program)).find(|candidate| candidate.exists())
+    find_with(program, search).map(|(path, _)| path)
 }
 
-/// Refuses a file of text that names no interpreter, and a program for another kind of machine.
-///
-/// The system would (ENOEXEC), but the C library's `execvp` runs such a file with the shell instead, whose complaints about
-/// it tell nothing.
-///
-/// # Errors
-/// ENOEXEC.
-pub(crate) fn check(program: &Path, search: Option<&OsStr>) -> io::Result<()> {
-    let may_run =
-        |path: &PathBuf| path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
-    let Some(path) = find(program, search).filter(may_run) else { return Ok(()) };
+fn find_with(program: &Path, search: Option<&OsStr>) -> Option<(PathBuf, Metadata)> {
+    let look = |candidate: PathBuf| std::fs::metadata(&candidate).ok().map(|metadata| (candidate, metadata));
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return look(program.to_owned());
+    }
+    std::env::split_paths(search?).map(|folder| folder.join(program)).find_map(look)
+}
+
+/// What a look at a program's file tells of starting it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A program, as far as is known.
+    Program,
+    /// A script with its interpreter, which starts what it likes.
+    Script,
+    /// A file of text that names no interpreter, or a program for another kind of machine.
+    ///
+    /// The system would refuse it (ENOEXEC), but the C library's `execvp` runs such a file with the shell instead, whose
+    /// complaints about it tell nothing.
+    Refused,
+}
+
+impl Kind {
+    /// What the system would say.
+    ///
+    /// # Errors
+    /// ENOEXEC.
+    pub(crate) fn check(self) -> io::Result<()> {
+        match self {
+            Self::Refused => Err(io::Error::from_raw_os_error(ENOEXEC)),
+            Self::Program | Self::Script => Ok(()),
+        }
+    }
+}
+
+/// Looks at a program. What was seen is remembered for as long as the file stays as it is.
+pub(crate) fn kind(program: &Path, search: Option<&OsStr>) -> Kind {
+    static KNOWN: Mutex<BTreeMap<PathBuf, (Stamp, Kind)>> = Mutex::new(BTreeMap::new());
+    let Some((path, metadata)) = find_with(program, search) else { return Kind::Program };
+    let stamp = stamp_of(&metadata);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(&path) {
+        Some((then, kind)) if *then == stamp => return *kind,
+        // A program that starts ever other files is not to keep them all in mind.
+        _ if known.len() >= REMEMBERED => known.clear(),
+        _ => {}
+    }
+    let kind = look(&path, &metadata);
+    // What is refused today may be a format that the kernel is told of tomorrow.
+    if kind != Kind::Refused {
+        known.insert(path, (stamp, kind));
+    }
+    kind
+}
+
+/// How many programs are remembered.
+const REMEMBERED: usize = 64;
+
+/// A file as it is now: device and inode, and when its content or its mode was changed.
+type Stamp = (u64, u64, i64, i64);
+
+fn stamp_of(metadata: &Metadata) -> Stamp {
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+fn look(path: &Path, metadata: &Metadata) -> Kind {
     // What cannot be read may still be run.
-    let Ok(head) = head(&path) else { return Ok(()) };
+    let Ok(head) = head(path) else { return Kind::Program };
+    let may_run = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+    let is_elf = head.starts_with(b"\x7fELF");
     // Other formats may be registered with the kernel (binfmt_misc), but none of them is text.
-    let is_text = !head.contains(&0) && !head.starts_with(b"\x7fELF");
-    let is_foreign = head.starts_with(b"\x7fELF") && !may_be_ours(&head);
-    match is_foreign || is_text && !head.starts_with(b"#!") {
-        true => Err(io::Error::from_raw_os_error(ENOEXEC)),
-        false => Ok(()),
+    match head.starts_with(b"#!") {
+        true => Kind::Script,
+        false if may_run && (is_elf && !may_be_ours(&head) || !is_elf && !head.contains(&0)) => Kind::Refused,
+        false => Kind::Program,
     }
 }
 
@@ -66,11 +124,6 @@ fn knows_other_formats() -> bool {
     std::fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|entries| {
         entries.flatten().any(|entry| !["register", "status"].iter().any(|it| entry.file_name() == *it))
     })
-}
-
-/// Whether a program is a script, which starts what it likes.
-pub(crate) fn is_script(program: &Path, search: Option<&OsStr>) -> bool {
-    find(program, search).and_then(|path| head(&path).ok()).is_some_and(|head| head.starts_with(b"#!"))
 }
 
 /// The beginning of a file.

@@ -1,8 +1,13 @@
 //! A folder for one run, made in the name of this program: its guard knows of it, and what dead programs left is swept.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
 
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
@@ -10,6 +15,7 @@ use crate::guard;
 use crate::guard::OwnerMark;
 use crate::process::start_tied;
 use crate::procfs;
+use crate::runtime::aside;
 use crate::runtime::background;
 use crate::workdir;
 use crate::workdir::Workdir;
@@ -47,7 +53,7 @@ impl WorkFolder {
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let fault = |source| LaunchError::new(LaunchErrorKind::WorkFolder { base: base.clone(), source });
         let owner = guard::enlist(&base, start_tied).map_err(fault)?;
-        sweep_aside(base.clone());
+        sweep_aside(&base);
         let keep = keep || std::env::var_os("RATITE_KEEP").is_some_and(|value| value == "1");
         let prefix = match keep {
             // The guard removes what bears the owner's mark; what is to be kept bears none.
@@ -64,23 +70,74 @@ impl WorkFolder {
         self.folder.path()
     }
 
+    /// Removes it at once if this is its last holder and there is nothing in it that takes its time; what is left otherwise.
+    pub(crate) fn settle(self) -> Option<Self> {
+        let Self { folder, owner } = self;
+        match Arc::try_unwrap(folder) {
+            // Others need it yet.
+            Err(_theirs) => None,
+            Ok(mut folder) => match folder.settle() {
+                true => None,
+                false => Some(Self { folder: Arc::new(folder), owner }),
+            },
+        }
+    }
+
     pub(crate) fn owner(&self) -> &OwnerMark {
         &self.owner
     }
 }
 
-/// Sweeps what dead programs have left in `base`, beside the launch.
-fn sweep_aside(base: PathBuf) {
-    if let Ok(runtime) = background() {
-        runtime.spawn_blocking(move || {
-            // Of an owner whose number means nothing here, only the lock tells whether it lives.
-            let numbers_tell = procfs::is_ours();
-            let is_alive = |pid, start| {
-                numbers_tell
-                    && start != guard::UNKNOWN_START
-                    && procfs::start_time(pid).is_ok_and(|living| living == start)
-            };
-            workdir::sweep(&base, guard::owner_in_folder_name, is_alive);
+/// How far apart sweeps of one base folder are at least.
+const SWEEPS: Duration = Duration::from_millis(500);
+
+/// When a base folder was swept last, or is to be next.
+static SWEPT: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Sweeps what dead programs have left in `base`, beside the launch: at once, or together with what other launches want, a
+/// moment after the last time.
+fn sweep_aside(base: &Path) {
+    let now = Instant::now();
+    let pause = {
+        let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        swept.retain(|_, last| *last + SWEEPS > now);
+        match swept.get_mut(base) {
+            // One is still to come, and sees what this one would.
+            Some(last) if *last > now => return,
+            Some(last) => {
+                *last += SWEEPS;
+                *last - now
+            }
+            None => {
+                swept.insert(base.to_owned(), now);
+                Duration::ZERO
+            }
+        }
+    };
+    let Ok(runtime) = background() else { return };
+    let base = base.to_owned();
+    if pause.is_zero() {
+        runtime.spawn_blocking(move || sweep(&base));
+    } else {
+        runtime.spawn(async move {
+            pass(pause).await;
+            aside(move || sweep(&base)).await;
         });
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "one sweep is to do for all who launch meanwhile")]
+async fn pass(pause: Duration) {
+    tokio::time::sleep(pause).await;
+}
+
+fn sweep(base: &Path) {
+    // Of an owner whose number means nothing here, only the lock tells whether it lives.
+    let numbers_tell = procfs::is_ours();
+    let is_alive = |pid, start| {
+        numbers_tell
+            && start != guard::UNKNOWN_START
+            && procfs::start_time(pid).is_ok_and(|living| living == start)
+    };
+    workdir::sweep(base, guard::owner_in_folder_name, is_alive);
 }

@@ -274,7 +274,8 @@ class Queue:
         return self._listener.dropped
 
     def _tell_what_is_lost(self) -> None:
-        dropped, self._told = self._listener.dropped - self._told, self._listener.dropped
+        before, self._told = self._told, self._listener.dropped
+        dropped = self._told - before
         if dropped:
             error = Lagged(f"{dropped} events were dropped, because nobody read them in time")
             error.dropped = dropped

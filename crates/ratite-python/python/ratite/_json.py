@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Mapping, Optional
 
+from ratite import _core
 from ratite._errors import ArgumentsError
 
 Object = Dict[str, Any]
@@ -22,9 +23,16 @@ def dumps(name: str, arguments: Optional[Mapping[str, Any]]) -> Optional[str]:
         raise TypeError(f"could not send the arguments of `{name}`: {error}") from error
 
 
+def sent(name: str, arguments: Optional[Mapping[str, Any]], keywords: Mapping[str, Any]) -> Optional[str]:
+    """The arguments of the command `name`, of which `keywords` are the rest."""
+    if not arguments and not keywords:
+        return None
+    return dumps(name, {**(arguments or {}), **hyphenated(keywords)})
+
+
 def loads(text: str) -> Object:
     """A message."""
-    message: Object = json.loads(text)
+    message: Object = _core.loads(text)
     return message
 
 

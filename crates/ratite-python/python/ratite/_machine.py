@@ -10,7 +10,7 @@ from ratite._agent import Agent
 from ratite._core import Exit, Match, Picture, ScreenText
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
-from ratite._json import Object, dumps, hyphenated, loads
+from ratite._json import Object, loads, sent
 from ratite._shell import TerminalView
 from ratite._words import Part, Pattern, Patterns, count, pattern, patterns, seconds, turns, wanted
 
@@ -83,7 +83,7 @@ class Machine(Face):
         **keywords: Any,
     ) -> Object:
         """The same, but returns the whole reply, with ``return`` or ``error``."""
-        text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
+        text = sent(command, arguments, keywords)
         limit = None if timeout is None else seconds("timeout", timeout)
         return loads(self._launched.send(command, text, oob, fds, limit).wait())
 
@@ -258,7 +258,8 @@ class Listener(Queue):
         if not names and match is None:
             self._tell_what_is_lost()
         events, limit = wanted(names, match), seconds("timeout", timeout)
-        return loads(self._listener.next(events, limit).wait())
+        event: Optional[Object] = self._listener.pop(events)
+        return loads(self._listener.next(events, limit).wait()) if event is None else event
 
     def __iter__(self) -> Iterator[Object]:
         while True:

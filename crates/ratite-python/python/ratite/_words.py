@@ -67,6 +67,8 @@ def count(what: str, number: int) -> int:
 
 def wanted(names: Sequence[str], match: Optional[Mapping[str, Any]]) -> Wanted:
     """The events of any of these names (any at all if there is none) that contain `match`."""
+    if not names and match is None:
+        return _ANY
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"the name of an event is a text, not {name!r}")
@@ -75,6 +77,9 @@ def wanted(names: Sequence[str], match: Optional[Mapping[str, Any]]) -> Wanted:
     except ValueError as error:
         raise ArgumentsError(f"could not compare an event with `match`: {error}") from error
     return [(name, subset) for name in names] or [(None, subset)]
+
+
+_ANY: Wanted = [(None, None)]
 
 
 def pattern(wanted: Pattern) -> Tuple[str, bool]:

@@ -12,7 +12,7 @@ from ratite._aio_screen import Input, Screen
 from ratite._core import Exit, Match, ShellOutput
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
-from ratite._json import Object, dumps, hyphenated, loads
+from ratite._json import Object, hyphenated, loads, sent
 from ratite._shell import TerminalView as _TerminalView
 from ratite._shell import prompts
 from ratite._words import Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
@@ -80,7 +80,7 @@ class Machine(Face):
         **keywords: Any,
     ) -> Object:
         """The same, but returns the whole reply, with ``return`` or ``error``."""
-        text = dumps(command, {**(arguments or {}), **hyphenated(keywords)})
+        text = sent(command, arguments, keywords)
         limit = None if timeout is None else seconds("timeout", timeout)
         return loads(await self._launched.send(command, text, oob, fds, limit))
 
@@ -287,15 +287,15 @@ class Listener(Queue):
     async def next(
         self, *names: str, match: Optional[Mapping[str, Any]] = None, timeout: float = 60.0
     ) -> Object:
-        """Takes the oldest event of these names, and waits for one; see `ratite.Listener.next`."""
+        """Takes the oldest event of these names, and waits for one; one that is there is had without a turn of the loop."""
         if not names and match is None:
             self._tell_what_is_lost()
         events, left = wanted(names, match), turns(seconds("timeout", timeout))
         while True:
-            await self._listener.ready(events, next(left))
-            event = self._listener.try_next(events)
+            event: Optional[Object] = self._listener.pop(events)
             if event is not None:
-                return loads(event)
+                return event
+            await self._listener.ready(events, next(left))
 
     async def __aiter__(self) -> AsyncIterator[Object]:
         while True:

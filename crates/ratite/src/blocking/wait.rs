@@ -2,34 +2,38 @@
 
 use std::future::Future;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::runtime::background;
+use crate::driver::Driver;
+use crate::runtime::driver;
 
 /// The background runtime, and the process it belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct Background {
-    runtime: Handle,
+    driver: Arc<Driver>,
     owner: u32,
 }
 
 impl Background {
     pub(crate) fn start() -> io::Result<Self> {
-        Ok(Self { runtime: background()?, owner: std::process::id() })
+        Ok(Self { driver: driver()?, owner: std::process::id() })
     }
 
     /// Runs `make`, which needs a runtime around it but does not wait.
     pub(crate) fn within<T>(&self, make: impl FnOnce() -> T) -> T {
-        let _within = self.runtime.enter();
+        let _within = self.driver.runtime().enter();
         make()
     }
 
     /// Whether this thread may wait. Within an async runtime only one may that the runtime has set aside for it
     /// (`spawn_blocking`), which tokio tells by a panic alone.
     fn may_block(&self) -> bool {
-        Handle::try_current().is_err() || catch_unwind(|| self.runtime.block_on(async {})).is_ok()
+        Handle::try_current().is_err()
+            || catch_unwind(AssertUnwindSafe(|| self.driver.runtime().handle().block_on(async {}))).is_ok()
     }
 
     /// Waits for `future`, which is that of the async method `twin`.
@@ -44,6 +48,6 @@ impl Background {
             "this belongs to process {}, which this process was forked off: launch anew here",
             self.owner,
         );
-        self.runtime.block_on(future)
+        self.driver.wait(future)
     }
 }

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any, Dict, List, Optional
 
+from ratite import _core
+
 _TOKEN = re.compile(
     r"[ \t\n\r,:]*(?:(?P<open>[{\[])|(?P<close>[}\]])|(?P<string>\"(?:[^\"\\]|\\.)*\")|(?P<word>[^ \t\n\r,:{}\[\]\"]+))"
 )
@@ -15,7 +17,7 @@ def loads(text: str) -> Dict[str, Any]:
     """The object in `text`, which was seen to be JSON. QEMU nests deeper than Python's own reader goes."""
     message: Dict[str, Any]
     try:
-        message = json.loads(text)
+        message = _core.loads(text)
     except RecursionError:
         message = _deep(text)
     return message

@@ -1,0 +1,23 @@
+//! How much of a peer's output is taken.
+
+use crate::json::DEFAULT_DEPTH;
+
+/// How much of a peer's output is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message in bytes; 64 MiB by default, never 4 GiB or more. A longer one ends the connection.
+    pub message: usize,
+    /// The deepest nesting that is turned into values; 2048 levels by default (QEMU itself stops at 1024). A reply
+    /// nested more deeply fails its command; its raw text can still be had. Never more than 4096, since a value's depth
+    /// costs stack when it is dropped.
+    pub depth: usize,
+}
+
+/// The longest message that is taken however the limit is set: places in a message are kept in 32 bits.
+pub(crate) const LONGEST_MESSAGE: usize = u32::MAX as usize;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message: 64 << 20, depth: DEFAULT_DEPTH }
+    }
+}
