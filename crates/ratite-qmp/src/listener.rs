@@ -186,8 +186,7 @@ impl Listener {
         mut take: impl FnMut(&mut u64) -> Result<Option<T>, ListenError>,
     ) -> Result<T, ListenError> {
         let mut seen = 0;
-        // What is there already needs neither a timer nor a place among those who wait. The other tasks get their turn.
-        tokio::task::consume_budget().await;
+        // What is there already needs neither a timer nor a place among those who wait.
         if let Some(found) = take(&mut seen).transpose() {
             return found;
         }
