@@ -15,11 +15,11 @@ use memchr::memchr3;
 
 use crate::codec::buffer::Buffer;
 use crate::envelope::Envelope;
+use crate::envelope::LONGEST_MESSAGE;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use encode::encode;
 pub(crate) use encode::encode_for_agent;
-pub(crate) use limits::LONGEST_MESSAGE;
 pub use limits::Limits;
 
 /// Cuts a stream of bytes into messages.
@@ -258,7 +258,9 @@ impl Decoder {
                 (State::Structure, b'}' | b']') => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        return self.checked(self.scanned + 1).map(Some);
+                        self.scanned += 1;
+                        self.state = State::Between;
+                        return self.checked(self.scanned).map(Some);
                     }
                 }
                 (State::Structure, _) => {}

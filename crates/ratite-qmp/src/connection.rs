@@ -200,7 +200,11 @@ impl Connection {
             match self.wire.next() {
                 Ok(Some(arrival)) if arrival.is_event() && !is_heard => {}
                 Ok(Some(arrival)) => {
-                    match arrival.into_message().and_then(|message| self.desk.route(message)) {
+                    match arrival
+                        .into_message()
+                        .map_err(Disconnect::Malformed)
+                        .and_then(|message| self.desk.route(message))
+                    {
                         Ok(()) => {}
                         Err(why) => break Err(why),
                     }

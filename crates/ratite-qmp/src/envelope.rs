@@ -11,6 +11,9 @@ use std::ops::Range;
 use crate::envelope::general::General;
 use crate::malformed::Malformed;
 
+/// The longest message that is taken however the limit is set: places in a message are kept in 32 bits.
+pub(crate) const LONGEST_MESSAGE: usize = u32::MAX as usize;
+
 /// The members of a message that are there; of one that stands twice, the last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Envelope {

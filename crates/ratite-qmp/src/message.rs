@@ -5,7 +5,6 @@
 //! else. Neither reader of envelopes is recursive, so no nesting can overflow the stack.
 
 use crate::envelope::Envelope;
-use crate::error::Disconnect;
 use crate::event::Event;
 use crate::greeting::Greeting;
 use crate::malformed::Malformed;
@@ -62,8 +61,8 @@ impl Arrival<'_> {
         self.envelope.event.is_there()
     }
 
-    pub(crate) fn into_message(self) -> Result<Message, Disconnect> {
-        match Message::of(self.text, &self.envelope).map_err(Disconnect::Malformed)? {
+    pub(crate) fn into_message(self) -> Result<Message, Malformed> {
+        match Message::of(self.text, &self.envelope)? {
             Message::Reply(reply) => Ok(Message::Reply(reply.with_depth_limit(self.depth_limit))),
             other => Ok(other),
         }

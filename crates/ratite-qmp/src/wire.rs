@@ -189,7 +189,9 @@ impl Wire {
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Disconnect>> {
         loop {
             match self.next() {
-                Ok(Some(arrival)) => return Poll::Ready(arrival.into_message()),
+                Ok(Some(arrival)) => {
+                    return Poll::Ready(arrival.into_message().map_err(Disconnect::Malformed));
+                }
                 Ok(None) => {}
                 Err(why) => return Poll::Ready(Err(why)),
             }

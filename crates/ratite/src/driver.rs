@@ -59,9 +59,17 @@ impl Driver {
             thread: OnceLock::new(),
         });
         let theirs = Arc::clone(&driver);
-        let thread = thread::Builder::new().name("ratite-io".into()).spawn(move || theirs.run())?;
-        driver.thread.get_or_init(|| thread.thread().clone());
-        Ok(driver)
+        match thread::Builder::new().name("ratite-io".into()).spawn(move || theirs.run()) {
+            Ok(thread) => {
+                driver.thread.get_or_init(|| thread.thread().clone());
+                Ok(driver)
+            }
+            Err(error) => {
+                // Dropped within another runtime, it would panic.
+                Arc::into_inner(driver).map(|driver| driver.runtime.shutdown_background());
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

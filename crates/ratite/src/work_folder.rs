@@ -116,14 +116,10 @@ fn sweep_aside(base: &Path) {
     };
     let Ok(runtime) = background() else { return };
     let base = base.to_owned();
-    if pause.is_zero() {
-        runtime.spawn_blocking(move || sweep(&base));
-    } else {
-        runtime.spawn(async move {
-            pass(pause).await;
-            aside(move || sweep(&base)).await;
-        });
-    }
+    runtime.spawn(async move {
+        pass(pause).await;
+        aside(move || sweep(&base)).await;
+    });
 }
 
 #[expect(clippy::disallowed_methods, reason = "one sweep is to do for all who launch meanwhile")]

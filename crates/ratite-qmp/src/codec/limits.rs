@@ -13,9 +13,6 @@ pub struct Limits {
     pub depth: usize,
 }
 
-/// The longest message that is taken however the limit is set: places in a message are kept in 32 bits.
-pub(crate) const LONGEST_MESSAGE: usize = u32::MAX as usize;
-
 impl Default for Limits {
     fn default() -> Self {
         Self { message: 64 << 20, depth: DEFAULT_DEPTH }

@@ -9,8 +9,8 @@ use serde::de::MapAccess;
 use serde::de::Visitor;
 use serde_json::value::RawValue;
 
-use crate::codec::LONGEST_MESSAGE;
 use crate::envelope::Envelope;
+use crate::envelope::LONGEST_MESSAGE;
 use crate::envelope::Span;
 use crate::json::range_in;
 use crate::malformed::Malformed;

@@ -8,6 +8,7 @@
 
 use std::env;
 use std::error::Error;
+use std::fs::DirEntry;
 use std::io;
 use std::io::BufRead;
 use std::io::Write;
@@ -202,7 +203,9 @@ fn threads_of_our_user() -> io::Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix("Threads:").map(str::trim));
         line.and_then(|count| count.parse::<u64>().ok()).filter(|_| status.contains(&ours))
     };
-    let processes = std::fs::read_dir("/proc")?.flatten();
+    // There are also `self` and `thread-self`.
+    let is_process = |it: &DirEntry| it.file_name().to_string_lossy().parse::<u32>().is_ok();
+    let processes = std::fs::read_dir("/proc")?.flatten().filter(is_process);
     let statuses = processes.filter_map(|it| std::fs::read_to_string(it.path().join("status")).ok());
     Ok(statuses.filter_map(threads).sum())
 }

@@ -71,8 +71,8 @@ fn decode<'a>(limits: Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Dec
                 }
             }
         }
-        // Doubling from 16 KiB: never more than twice what is there and what one read wants.
-        assert!(decoder.space().len() <= 4 * (fed + (16 << 10)), "room beyond all need");
+        // Doubling from 128 KiB: never more than twice what is there and what one read wants; or a buffer that another had.
+        assert!(decoder.space().len() <= (4 * (fed + (128 << 10))).max(1 << 20), "room beyond all need");
     }
     Decoded { messages, end: decoder.finish() }
 }
