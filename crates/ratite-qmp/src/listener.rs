@@ -286,10 +286,9 @@ impl State {
 
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
         let found = self.find(filter, seen)?;
-        Ok(found.and_then(|at| self.events.remove(at)).map(|event| {
-            self.bytes -= event.text().len();
-            event
-        }))
+        let event = found.and_then(|at| self.events.remove(at));
+        self.bytes -= event.as_ref().map_or(0, |event| event.text().len());
+        Ok(event)
     }
 
     /// Where the oldest event lies that `filter` takes.

@@ -66,7 +66,9 @@ impl Driver {
             }
             Err(error) => {
                 // Dropped within another runtime, it would panic.
-                Arc::into_inner(driver).map(|driver| driver.runtime.shutdown_background());
+                if let Some(driver) = Arc::into_inner(driver) {
+                    driver.runtime.shutdown_background();
+                }
                 Err(error)
             }
         }
