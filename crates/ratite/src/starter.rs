@@ -97,6 +97,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<Pid, NotStarted> {
     let mut words = vec![c"ratite-starter".to_owned(), text(report_number.to_string())?];
     words.push(text(start.working_folder.unwrap_or(Path::new("")))?);
     words.push(text(program)?);
+    words.push(text(std::process::id().to_string())?);
     for number in gaps(given().chain([report_number]).collect()) {
         words.push(text(number.to_string())?);
     }

@@ -8,6 +8,7 @@
         .set EXECVE, 59
         .set WRITE, 1
         .set PRCTL, 157
+        .set GETPPID, 110
         .set EXIT_GROUP, 231
         .set CLOSE_RANGE, 436
 
@@ -50,7 +51,7 @@ _start:
         testl %eax, %eax
         js unprepared
 
-        leaq 32(%rbx), %r14             # the first range
+        leaq 40(%rbx), %r14             # the first range
 range:
         movq (%r14), %rsi
         cmpb $0, (%rsi)
@@ -79,6 +80,16 @@ ranges_end:
         syscall
         testl %eax, %eax
         js unprepared
+
+        # A parent that ended before that sends no signal any more.
+        movl $GETPPID, %eax
+        syscall
+        movl %eax, %r15d
+        movq 32(%rbx), %rsi
+        call number
+        cmpl %eax, %r15d
+        movl $-3, %eax                  # ESRCH
+        jne unprepared
 
         movq 16(%rbx), %rdi
         cmpb $0, (%rdi)
