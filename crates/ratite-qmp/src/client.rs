@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::address::Address;
 use crate::command::Command;
+use crate::connection::Asked;
 use crate::connection::Connection;
 use crate::connection::Request;
 use crate::deadline::within;
@@ -165,7 +166,7 @@ impl Client {
         let limit = command.limit.unwrap_or_else(|| self.command_limit());
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (answer, reply) = oneshot::channel();
-        if self.requests.send(Request::Execute { id, command, answer }).is_err() {
+        if self.requests.send(Request::Execute(Box::new(Asked { id, command, answer }))).is_err() {
             return Err(self.disconnected(name));
         }
         let interest = Interest { id, requests: &self.requests };

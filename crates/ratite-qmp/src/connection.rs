@@ -30,12 +30,20 @@ use crate::wire::Wire;
 /// What a client asks of the connection.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// To send a command and to answer when its reply comes.
-    Execute { id: u64, command: Command, answer: Answer },
+    /// To send a command and to answer when its reply comes. Boxed: a channel has room for 32 requests from its beginning on.
+    Execute(Box<Asked>),
     /// To forget a command: nobody waits for it any more.
     GiveUp { id: u64 },
     /// To end.
     Close,
+}
+
+/// A command, and who asked for it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    pub(crate) command: Command,
+    pub(crate) answer: Answer,
 }
 
 /// The place for a command's answer.
@@ -140,7 +148,8 @@ impl Connection {
             match self.desk.requests.poll_recv(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None | Some(Request::Close)) => return Poll::Ready(Disconnect::ByUs),
-                Poll::Ready(Some(Request::Execute { id, command, answer })) => {
+                Poll::Ready(Some(Request::Execute(asked))) => {
+                    let Asked { id, command, answer } = *asked;
                     match refusal(&command, self.desk.oob, self.wire.carries_descriptors()) {
                         Some(refusal) => drop(answer.send(Err(refusal))),
                         None => self.desk.pending.ask(id, command, answer),
@@ -297,7 +306,8 @@ impl Desk {
             let _gone = waiter.who.send(Err(disconnected(waiter.name)));
         }
         while let Ok(request) = self.requests.try_recv() {
-            if let Request::Execute { command, answer, .. } = request {
+            if let Request::Execute(asked) = request {
+                let Asked { command, answer, .. } = *asked;
                 let _gone = answer.send(Err(disconnected(command.name)));
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use memchr::memchr;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,7 +36,8 @@ impl Event {
     pub(crate) fn new(text: &str, name: &str) -> Self {
         let within = || {
             let plain = name.strip_prefix('"')?.strip_suffix('"')?;
-            let place = Span::new(range_in(text, plain)).filter(|_| !plain.contains('\\'))?.range();
+            let is_plain = memchr(b'\\', plain.as_bytes()).is_none();
+            let place = Span::new(range_in(text, plain)).filter(|_| is_plain)?.range();
             Some(Name::Within { start: place.start.try_into().ok()?, length: place.len().try_into().ok()? })
         };
         if let Some(name) = within() {

@@ -139,3 +139,77 @@ impl Drop for Waits<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use tokio::sync::oneshot;
+
+    const HANG: Duration = Duration::from_secs(30);
+
+    /// Has a task of the runtime answer, and waits for that without driving.
+    fn is_driven(driver: &Driver) -> bool {
+        let (answer, answered) = mpsc::channel();
+        driver.runtime().spawn(async move {
+            tokio::task::yield_now().await;
+            answer.send(())
+        });
+        answered.recv_timeout(HANG).is_ok()
+    }
+
+    #[test]
+    fn the_thread_drives_before_and_after_a_call() {
+        let driver = Driver::start().unwrap();
+        for call in 0..50 {
+            assert!(is_driven(&driver), "after {call} calls");
+            assert_eq!(driver.wait(async { call }), call);
+        }
+        assert!(is_driven(&driver));
+    }
+
+    #[test]
+    fn callers_on_many_threads_are_all_served() {
+        let driver = Driver::start().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for number in 0..200 {
+                        let (answer, answered) = oneshot::channel();
+                        driver.runtime().spawn(async move { answer.send(number) });
+                        assert_eq!(driver.wait(answered), Ok(number));
+                    }
+                });
+            }
+        });
+        assert!(is_driven(&driver));
+    }
+
+    #[test]
+    fn a_caller_who_waits_long_drives_for_the_others() {
+        let driver = Driver::start().unwrap();
+        let (end, ended) = oneshot::channel();
+        thread::scope(|scope| {
+            let long = scope.spawn(|| driver.wait(ended));
+            while driver.waiting.load(SeqCst) == 0 || !driver.sleeps.load(SeqCst) {
+                thread::yield_now();
+            }
+            assert!(is_driven(&driver));
+            assert_eq!(driver.wait(async { 7 }), 7);
+            end.send(8).unwrap();
+            assert_eq!(long.join().unwrap(), Ok(8));
+        });
+        assert!(is_driven(&driver));
+    }
+
+    #[test]
+    fn a_call_that_panics_leaves_the_runtime_to_others() {
+        let driver = Driver::start().unwrap();
+        let call = std::panic::AssertUnwindSafe(|| driver.wait(async { panic!("on purpose") }));
+
+        assert!(std::panic::catch_unwind(call).is_err());
+
+        assert_eq!(driver.waiting.load(SeqCst), 0);
+        assert!(is_driven(&driver));
+    }
+}
