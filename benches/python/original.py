@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,6 +14,9 @@ from qemu.machine import QEMUMachine
 from qemu.machine.machine import VMLaunchFailure as LaunchError
 
 __all__ = ["EVENTS", "LaunchError", "Session", "events"]
+
+# It leaves its folder behind where a launch fails: all of them are in one that goes with this program.
+FOLDERS = tempfile.TemporaryDirectory(prefix="yardstick-")
 
 # It takes them one at a time.
 CONSOLE_BYTES = 512 << 10
@@ -25,7 +29,7 @@ logging.disable(logging.CRITICAL)
 
 def machine(binary: str, *args: str, console: bool = False, log: str | None = None) -> QEMUMachine:
     """A machine that is not launched yet."""
-    made = QEMUMachine(binary, args, drain_console=console, console_log=log)
+    made = QEMUMachine(binary, args, base_temp_dir=FOLDERS.name, drain_console=console, console_log=log)
     if console or log:
         made.set_console()
     return made
@@ -46,7 +50,7 @@ def many(binary: str, args: tuple[str, ...], count: int, meanwhile: Callable[[],
     all_run = Barrier(count, meanwhile)
 
     def one() -> None:
-        machine = QEMUMachine(binary, args)
+        machine = QEMUMachine(binary, args, base_temp_dir=FOLDERS.name)
         machine.launch()
         all_run.wait(60)
         machine.shutdown()
