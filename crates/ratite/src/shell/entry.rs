@@ -111,6 +111,10 @@ impl Shell {
                 return Err(ShellError::Refused { user: login.user.clone(), said });
             }
             if self.prompts.asks_for_password(&line) {
+                // Guests stop their echo behind the prompt. Who types at once has the password on the console.
+                if self.read_more(seen, PROMPT).await? {
+                    continue;
+                }
                 let (Stage::Named, Some(password)) = (stage, &login.password) else {
                     return Err(ShellError::Refused { user: login.user.clone(), said: line });
                 };
