@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Dict, List
 
 Figures = Dict[str, float]
@@ -90,7 +91,9 @@ def cores() -> List[int]:
 def pin(core: int, process: int) -> None:
     """Lets a process run on one core alone."""
     for thread in os.listdir(f"/proc/{process}/task"):
-        os.sched_setaffinity(int(thread), {core})
+        # It may have just ended.
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), {core})
 
 
 def part() -> None:
@@ -113,6 +116,6 @@ def children() -> List[int]:
     """What this process has started."""
     found = []
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/children", "rb") as told:
+        with suppress(FileNotFoundError), open(f"/proc/self/task/{thread}/children", "rb") as told:
             found += [int(process) for process in told.read().split()]
     return found
