@@ -235,6 +235,7 @@ class Scenarios:
             machine.cmd("query-status")
             before, clock = memory_bytes(), Clock()
             machine.cmd("start-console")
+            # Nothing tells how much has been drained.
             while drained_bytes(machine) < size:
                 time.sleep(0.001)
             wall_us, cpu_us = clock.wall_us(), clock.cpu_us()
