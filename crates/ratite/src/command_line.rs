@@ -10,13 +10,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::ffi::OsStringExt;
 
 use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Place;
 use crate::masking::MASK;
 use crate::masking::masked;
+use crate::options::doubled;
 use consoles::push_agent;
 use consoles::push_consoles;
 
@@ -193,18 +193,6 @@ fn option(text: &str) -> OsString {
 fn push_value(option: &mut OsString, key: &str, value: &OsStr) {
     option.push(format!(",{key}="));
     option.push(doubled(value));
-}
-
-/// QEMU's option strings separate by commas; a comma within a value is written twice (QemuOpts).
-fn doubled(value: &OsStr) -> OsString {
-    let mut bytes = Vec::with_capacity(value.len());
-    for byte in value.as_bytes() {
-        bytes.push(*byte);
-        if *byte == b',' {
-            bytes.push(b',');
-        }
-    }
-    OsString::from_vec(bytes)
 }
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ pub struct MachineConfig {
     pub(crate) wrapper: Vec<OsString>,
     pub(crate) name: Option<OsString>,
     pub(crate) reachable: bool,
+    pub(crate) freezable: bool,
+    /// Whether its QMP session is to go on while the caller's runtime stands still.
+    pub(crate) in_background: bool,
     pub(crate) base_folder: PathBuf,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) keep_folder: bool,
@@ -67,6 +70,8 @@ impl MachineConfig {
             wrapper: Vec::new(),
             name: None,
             reachable: false,
+            freezable: false,
+            in_background: false,
             base_folder: PathBuf::from("/var/tmp"),
             log_folder: None,
             keep_folder: false,
@@ -122,6 +127,19 @@ impl MachineConfig {
     /// have it. Whoever reaches the machine can do all that its owner can.
     pub fn reachable(mut self) -> Self {
         self.reachable = true;
+        self
+    }
+
+    /// Launches the machine so that [`crate::Machine::freeze`] can make a template of it in the best way. Off by default.
+    ///
+    /// - Its RAM is in a file in its work folder, of which each machine that is restored changes a copy, page by page. The size
+    ///   has to be said (`-m`), except for a PC, and there has to be room for it where [`MachineConfig::base_folder`] is.
+    /// - Each disk that it can write to and that is given by `-drive` (or `-hda` and the like) is put under an overlay in the work
+    ///   folder. The caller's image is never written to, and must stay as it is for as long as the template is used.
+    /// - A PC gets the devices `vmgenid`, by which a restored guest learns that it is one, and `virtio-rng-pci`, unless the arguments
+    ///   have them.
+    pub fn freezable(mut self) -> Self {
+        self.freezable = true;
         self
     }
 

@@ -11,6 +11,7 @@ use ratite_qmp::TimedOut;
 
 use crate::check::ConfigError;
 use crate::command_line::CommandLine;
+use crate::disks::NotFreezable;
 use crate::exit::Exit;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;
@@ -56,6 +57,17 @@ pub enum LaunchErrorKind {
     /// The monitor's address is not to be had.
     #[error("could not prepare the monitor")]
     MonitorAddress(#[source] ratite_qmp::Error),
+    /// The machine is to be one that can be frozen, and cannot.
+    #[error("the machine cannot be launched as one that can be frozen")]
+    NotFreezable(#[source] NotFreezable),
+    /// The files for the machine's RAM and disks could not be made.
+    #[error("could not make the files for the machine's RAM and disks in `{}`", folder.display())]
+    Files {
+        /// The work folder.
+        folder: PathBuf,
+        /// What the system said: most often, that the disk is full.
+        source: io::Error,
+    },
     /// The machine's name is taken, or its folder not to be had.
     #[error("could not make the machine reachable by its name")]
     Reach(#[source] ReachError),

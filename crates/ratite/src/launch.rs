@@ -2,6 +2,7 @@
 //!
 //! Owns the order; knows every part, and is known only by `machine`.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -26,6 +27,9 @@ use ratite_qmp::within;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
+use crate::body;
+use crate::body::Body;
+use crate::body::Restored;
 use crate::channels::Channels;
 use crate::channels::MonitorChannel;
 use crate::channels::OpenError;
@@ -50,6 +54,7 @@ use crate::program;
 use crate::qtest::Qtest;
 use crate::reach_folder::Reach;
 use crate::reach_folder::ReachFolder;
+use crate::running::Frame;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::runtime::background;
@@ -62,6 +67,17 @@ const LAST_WORDS: usize = 8 << 10;
 /// How long a process whose monitor has closed is waited for: it is about to exit, and its status says more.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 
+/// A machine that is to wait for the state of another one.
+#[derive(Debug)]
+pub(crate) struct Restoring<'a> {
+    pub(crate) body: &'a Body,
+    pub(crate) ram: Restored<'a>,
+    /// The images below its disks.
+    pub(crate) below: &'a [PathBuf],
+    /// The context id of its vsock device, if it has one.
+    pub(crate) vsock: Option<u32>,
+}
+
 /// Starts QEMU and returns once its monitor answers.
 ///
 /// # Errors
@@ -70,10 +86,11 @@ const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 pub(crate) async fn launch(
     config: &MachineConfig,
     folder: Option<WorkFolder>,
+    restoring: Option<&Restoring<'_>>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line } =
-        prepare(config, folder).await?;
+    let Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line, frame } =
+        prepare(config, folder, restoring).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
     let process = start(config, &command_line, kind, spawn).await?;
@@ -95,6 +112,7 @@ pub(crate) async fn launch(
                 log,
                 work_folder,
                 command_line,
+                frame,
                 timeouts: config.timeouts,
                 started,
                 launch_time,
@@ -116,14 +134,21 @@ struct Prepared {
     log: Log,
     work_folder: PathBuf,
     command_line: CommandLine,
+    frame: Frame,
 }
 
-async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<Prepared, LaunchError> {
+async fn prepare(
+    config: &MachineConfig,
+    folder: Option<WorkFolder>,
+    restoring: Option<&Restoring<'_>>,
+) -> Result<Prepared, LaunchError> {
     let number = next_machine();
     let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
     let alone = folder.is_none();
     let folder = folder.map_or_else(made_here, Ok)?;
     let log = make_log(config, number, folder.path(), alone)?;
+    let (config, frame) = make_frame(config, restoring, folder.path(), number)?;
+    let config = config.as_ref();
     let reach = open_reach(config).await?;
     let mut channels = open_channels(config).await?;
     // What we start ends with us (PR_SET_PDEATHSIG); what a wrapper starts does if QEMU sees to it.
@@ -158,7 +183,42 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
             reach: reach.as_ref().map(|reach| reach.folder.clone()),
         }),
     };
-    Ok(Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line })
+    Ok(Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line, frame })
+}
+
+/// What the machine is made of: with files in its work folder, if it can be frozen or is restored.
+fn make_frame<'a>(
+    config: &'a MachineConfig,
+    restoring: Option<&Restoring<'_>>,
+    work_folder: &Path,
+    number: u64,
+) -> Result<(Cow<'a, MachineConfig>, Frame), LaunchError> {
+    // Another machine may be in the same folder.
+    let prefix = format!("{number}-");
+    let (body, made) = match restoring {
+        None if config.freezable => {
+            let refused = |source| LaunchError::new(LaunchErrorKind::NotFreezable(source));
+            let body = Body::freezable(config).map_err(refused)?;
+            let made = body.begin(work_folder, &prefix);
+            (body, made)
+        }
+        None => {
+            let described = MachineConfig { fds: Vec::new(), ..config.clone() };
+            let frame = Frame::Plain { config: Box::new(described), descriptors: config.fds.len() };
+            return Ok((Cow::Borrowed(config), frame));
+        }
+        Some(Restoring { body, ram, below, vsock }) => {
+            let made = body.restored(*ram, below, work_folder, &prefix);
+            let renewed = made.map(|(mut arguments, files)| {
+                vsock.iter().for_each(|cid| body::renew_vsock(&mut arguments, *cid));
+                (arguments, files)
+            });
+            ((*body).clone(), renewed)
+        }
+    };
+    let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
+    let (args, files) = made.map_err(fault)?;
+    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body, files }))
 }
 
 /// What a machine's process leaves.
@@ -327,7 +387,7 @@ fn is_closed(error: &ratite_qmp::Error) -> bool {
 fn connect_agent(config: &MachineConfig, stream: Option<UnixStream>) -> io::Result<Option<Agent>> {
     let Some(stream) = stream else { return Ok(None) };
     // Others speak with it also while the caller's runtime stands still.
-    let background = if config.reachable { Some(background()?) } else { None };
+    let background = if config.reachable || config.in_background { Some(background()?) } else { None };
     let _entered = background.as_ref().map(Handle::enter);
     Ok(Some(Agent::over(Socket::try_from(stream)?).with_limit(config.timeouts.command)))
 }
@@ -357,7 +417,7 @@ async fn connect_monitor(
                 let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
                 Client::over(socket, options).await.map_err(Fault::Qmp)
             };
-            match config.reachable {
+            match config.reachable || config.in_background {
                 // Others are served also while the caller's runtime stands still.
                 true => background().map_err(Fault::Channel)?.spawn(over).await.map_err(gone)?,
                 false => over.await,

@@ -48,7 +48,7 @@ use crate::workdir::Log;
 /// folder removed, in the background. [`Machine::shutdown`] is how one learns how it ended.
 #[derive(Debug)]
 pub struct Machine {
-    running: Arc<Running>,
+    pub(crate) running: Arc<Running>,
 }
 
 impl MachineConfig {
@@ -62,7 +62,7 @@ impl MachineConfig {
     /// [`LaunchError`] with the command line, the exit status if there is one, and QEMU's last words. Nothing is left
     /// behind.
     pub async fn launch(&self) -> Result<Machine, LaunchError> {
-        launch::launch(self, None).await.map(Machine::of)
+        launch::launch(self, None, None).await.map(Machine::of)
     }
 
     /// The same in a folder that was made ahead, in the place of a new one in [`MachineConfig::base_folder`]. It is kept
@@ -71,7 +71,7 @@ impl MachineConfig {
     /// # Errors
     /// As [`MachineConfig::launch`].
     pub async fn launch_in(&self, folder: &WorkFolder) -> Result<Machine, LaunchError> {
-        launch::launch(self, Some(folder.clone())).await.map(Machine::of)
+        launch::launch(self, Some(folder.clone()), None).await.map(Machine::of)
     }
 }
 
@@ -90,7 +90,7 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    fn of(running: Running) -> Self {
+    pub(crate) fn of(running: Running) -> Self {
         let running = Arc::new(running);
         reach_server::serve(&running);
         Self { running }

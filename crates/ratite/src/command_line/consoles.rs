@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use crate::command_line::doubled;
 use crate::command_line::option;
 use crate::command_line::push_value;
 use crate::config::AgentChannel;
 use crate::config::ConsoleConfig;
 use crate::config::Device;
 use crate::config::MachineConfig;
+use crate::options::doubled;
 
 pub(super) fn push_consoles(words: &mut Vec<OsString>, config: &MachineConfig, fds: &[RawFd]) {
     let consoles = &config.consoles;

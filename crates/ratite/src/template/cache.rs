@@ -1,0 +1,491 @@
+//! Templates with names, in a folder that all programs of a user share.
+//!
+//! ```text
+//! FOLDER/NAME/        a template
+//! FOLDER/NAME.lock    whoever makes, replaces or removes it holds this
+//! FOLDER/qemu-machine-…   work folders of those who are just making one, and swept like any
+//! ```
+
+use std::error::Error;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use ratite_qmp::TimedOut;
+use ratite_qmp::within;
+use rustix::fs::FlockOperation;
+
+use crate::config::MachineConfig;
+use crate::error::LaunchError;
+use crate::freeze::FreezeError;
+use crate::key;
+use crate::machine::Machine;
+use crate::manifest::MANIFEST;
+use crate::manifest::Manifest;
+use crate::manifest::TemplateError;
+use crate::runtime::aside;
+use crate::template::Template;
+use crate::template::store::Lease;
+use crate::template::store::StoreError;
+
+/// Why there is no template of that name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The name cannot name a folder.
+    #[error("{name:?} cannot name a template: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The folder is not to be had.
+    #[error("could not use `{}`", path.display())]
+    Folder {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No folder is known where templates could be.
+    #[error(
+        "there is no folder for templates: neither RATITE_CACHE nor XDG_CACHE_HOME nor HOME is an absolute path"
+    )]
+    NoFolder,
+    /// Somebody else was making it, and did not come to an end.
+    #[error("another program is still making the template")]
+    Busy(#[source] TimedOut),
+    /// There is one of that name.
+    #[error("there is a template {name:?} already")]
+    Taken {
+        /// The name.
+        name: String,
+    },
+    /// Somebody uses it.
+    #[error("the template {name:?} is in use")]
+    InUse {
+        /// The name.
+        name: String,
+    },
+    /// The machine to be frozen did not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The caller's own part did not bring the machine to where it was to be frozen.
+    #[error("the machine did not come to where it was to be frozen")]
+    Boot(#[source] Box<dyn Error + Send + Sync>),
+    /// The machine was not frozen.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// The template was not stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The template is there, and cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// What the template depends on could not be read.
+    #[error("could not read what the template depends on")]
+    Key(#[source] io::Error),
+}
+
+/// A folder of templates with names, which all programs of a user share.
+#[derive(Debug, Clone)]
+pub struct TemplateCache {
+    folder: PathBuf,
+    patience: Duration,
+}
+
+/// What is known of a template of a cache without opening it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TemplateEntry {
+    /// Its name.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// When it was made.
+    pub made: SystemTime,
+    /// When it was last opened.
+    pub used: SystemTime,
+    /// How much room it takes on the disk, in bytes.
+    pub size: u64,
+    /// The version of the QEMU that made it.
+    pub qemu_version: String,
+    /// What is wrong with it, if something is.
+    pub damage: Option<String>,
+}
+
+/// How many templates of one key are kept: that of each of a few branches of somebody's work.
+const KEPT: usize = 4;
+
+/// How long another program may take to make a template, before one gives up waiting for it.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+impl TemplateCache {
+    /// The user's own: `ratite/templates` in `XDG_CACHE_HOME`, or in `.cache` of `HOME`; `templates` in `RATITE_CACHE`, where
+    /// that is set.
+    ///
+    /// # Errors
+    /// [`CacheError::NoFolder`].
+    pub fn user() -> Result<Self, CacheError> {
+        let absolute =
+            |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let folder = absolute("RATITE_CACHE")
+            .or_else(|| absolute("XDG_CACHE_HOME").map(|folder| folder.join("ratite")))
+            .or_else(|| absolute("HOME").map(|folder| folder.join(".cache/ratite")));
+        folder.map(|folder| Self::at(folder.join("templates"))).ok_or(CacheError::NoFolder)
+    }
+
+    /// The templates in this folder, which is made (mode 0700) when it is needed.
+    #[must_use]
+    pub fn at(folder: impl AsRef<Path>) -> Self {
+        Self { folder: folder.as_ref().to_owned(), patience: PATIENCE }
+    }
+
+    /// The same; `limit` is how long a template that somebody else is making is waited for, 10 minutes by default.
+    #[must_use]
+    pub fn patience(mut self, limit: Duration) -> Self {
+        self.patience = limit;
+        self
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The template of `key` for this very machine: the one that is there, or else one that is made now, by launching `config`
+    /// as a machine that can be frozen, having `boot` bring it to where it is to be frozen, and freezing it.
+    ///
+    /// The machine is "this very" one if QEMU's binary is the same, and the description (but for what belongs to one run: names,
+    /// folders, logs, limits), and the contents of all files that the arguments name, with those below disk images. With other
+    /// accelerators than TCG the processor of the host counts, too. What `boot` does is not seen: a change of it wants
+    /// another `key`. A template that is damaged is made anew.
+    ///
+    /// Many threads and programs may ask at once; one makes it, and the others wait for that. Of each key the last four templates are
+    /// kept, as far as the older ones are not in use.
+    ///
+    /// # Errors
+    /// [`CacheError`]; nothing is kept of a template that was not finished.
+    pub async fn cached<F, E>(
+        &self,
+        key: &str,
+        config: &MachineConfig,
+        boot: F,
+    ) -> Result<Template, CacheError>
+    where
+        F: AsyncFnOnce(&Machine) -> Result<(), E>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        check_name(key)?;
+        let described = config.clone();
+        let digest = aside({
+            let key = key.to_owned();
+            move || key::digest(&key, &described)
+        });
+        let digest = digest.await.map_err(CacheError::Key)?;
+        let name = format!("{key}-{}", &digest[..DIGITS]);
+        let path = self.folder.join(&name);
+        if let Ok(template) = Template::open(&path).await {
+            touch(&path);
+            return Ok(template);
+        }
+        let lock = self.lock(&name).await?;
+        match Template::open(&path).await {
+            // Somebody else has made it meanwhile.
+            Ok(template) => return Ok(template),
+            Err(error) => {
+                tracing::debug!(%error, template = %path.display(), "a template is to be made");
+                remove(&path).map_err(|source| CacheError::Folder { path: path.clone(), source })?;
+            }
+        }
+        let template = self.make(config, boot).await?.store(&path).await?;
+        drop(lock);
+        self.drop_old_ones(key, &name).await;
+        Ok(template)
+    }
+
+    /// Makes a template of this name, of a machine of `config` that `boot` has brought to where it is to be frozen.
+    ///
+    /// # Errors
+    /// [`CacheError`]; nothing is kept of a template that was not finished.
+    pub async fn create<F, E>(
+        &self,
+        name: &str,
+        config: &MachineConfig,
+        boot: F,
+    ) -> Result<Template, CacheError>
+    where
+        F: AsyncFnOnce(&Machine) -> Result<(), E>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        check_name(name)?;
+        let path = self.folder.join(name);
+        let _lock = self.lock(name).await?;
+        if path.exists() {
+            return Err(CacheError::Taken { name: name.into() });
+        }
+        Ok(self.make(config, boot).await?.store(&path).await?)
+    }
+
+    async fn make<F, E>(&self, config: &MachineConfig, boot: F) -> Result<Template, CacheError>
+    where
+        F: AsyncFnOnce(&Machine) -> Result<(), E>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        // In the same file system, so that the last step is a rename.
+        let machine = config.clone().freezable().base_folder(&self.folder).launch().await?;
+        boot(&machine).await.map_err(|error| CacheError::Boot(error.into()))?;
+        Ok(machine.freeze().await?)
+    }
+
+    /// The template of this name.
+    ///
+    /// # Errors
+    /// [`TemplateError`]; [`CacheError::Name`].
+    pub async fn open(&self, name: &str) -> Result<Template, CacheError> {
+        check_name(name)?;
+        let path = self.folder.join(name);
+        let template = Template::open(&path).await?;
+        touch(&path);
+        Ok(template)
+    }
+
+    /// All templates, by their names.
+    ///
+    /// # Errors
+    /// [`CacheError::Folder`]; a folder that is not there has none.
+    pub fn list(&self) -> Result<Vec<TemplateEntry>, CacheError> {
+        let fault = |source| CacheError::Folder { path: self.folder.clone(), source };
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(fault)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(fault)?.path();
+            if path.join(MANIFEST).exists() {
+                found.extend(entry_of(path));
+            }
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    /// Removes the template of this name. Machines that were spawned from it go on.
+    ///
+    /// # Errors
+    /// [`CacheError::InUse`] while some program holds it or is making it; [`TemplateError::Missing`] if there is none.
+    pub async fn remove(&self, name: &str) -> Result<(), CacheError> {
+        check_name(name)?;
+        let path = self.folder.join(name);
+        let in_use = || CacheError::InUse { name: name.into() };
+        let fault = |source| CacheError::Folder { path: path.clone(), source };
+        let missing = |source| TemplateError::Missing { folder: path.clone(), source };
+        let _lease = Lease::alone(&path).map_err(missing)?.ok_or_else(in_use)?;
+        let lock = Lock::try_take(&self.lock_path(name)).map_err(fault)?.ok_or_else(in_use)?;
+        remove(&path).map_err(fault)?;
+        lock.remove();
+        Ok(())
+    }
+
+    /// Waits until nobody else makes or removes the template of this name.
+    async fn lock(&self, name: &str) -> Result<Lock, CacheError> {
+        let path = self.lock_path(name);
+        let fault = |source| CacheError::Folder { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(fault)?;
+        let there = path.clone();
+        // A thread of its own waits. When nobody waits for it any more, what it gets it gives back at once.
+        let taken = within(self.patience, "template", aside(move || Lock::take(&there))).await;
+        taken.map_err(CacheError::Busy)?.map_err(fault)
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.lock"))
+    }
+
+    /// Removes what is left of `key` from earlier, beyond those that are kept.
+    async fn drop_old_ones(&self, key: &str, newest: &str) {
+        let is_of_key = |entry: &TemplateEntry| {
+            entry.name.strip_prefix(key).and_then(|rest| rest.strip_prefix('-')).is_some_and(|digits| {
+                digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+            })
+        };
+        let mut old = self.list().unwrap_or_default();
+        old.retain(|entry| is_of_key(entry) && entry.name != newest);
+        old.sort_by_key(|entry| std::cmp::Reverse(entry.used));
+        for entry in old.iter().skip(KEPT - 1) {
+            if let Err(error) = self.remove(&entry.name).await {
+                tracing::debug!(%error, template = entry.name, "an old template stays");
+            }
+        }
+    }
+}
+
+/// How many digits of a digest are in a name.
+const DIGITS: usize = 16;
+
+impl Template {
+    /// [`TemplateCache::cached`] of [`TemplateCache::user`].
+    ///
+    /// ```no_run
+    /// use ratite::{ConsoleConfig, Machine, MachineConfig, Template};
+    /// use std::time::Duration;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = MachineConfig::new("qemu-system-x86_64")
+    ///     .args(["-m", "256", "-kernel", "vmlinuz", "-initrd", "initrd.cpio", "-append", "console=ttyS0"])
+    ///     .console(ConsoleConfig::serial());
+    /// let shell = Template::cached("shell", &config, async |machine: &Machine| {
+    ///     machine.console().expect("it was given one").expect("# ", Duration::from_secs(60)).await.map(drop)
+    /// });
+    /// let machine = shell.await?.spawn().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn cached<F, E>(key: &str, config: &MachineConfig, boot: F) -> Result<Self, CacheError>
+    where
+        F: AsyncFnOnce(&Machine) -> Result<(), E>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        TemplateCache::user()?.cached(key, config, boot).await
+    }
+}
+
+fn entry_of(path: PathBuf) -> Option<TemplateEntry> {
+    let name = path.file_name()?.to_str()?.to_owned();
+    let used =
+        std::fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let files = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let size = files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.blocks() * 512).sum();
+    let (made, qemu_version, damage) = match Manifest::read(&path) {
+        Ok(manifest) => {
+            let made = SystemTime::UNIX_EPOCH + Duration::from_secs(manifest.made);
+            let damage = manifest.check(&path).err().map(|error| error.to_string());
+            (made, manifest.qemu.version, damage)
+        }
+        Err(error) => (SystemTime::UNIX_EPOCH, String::new(), Some(error.to_string())),
+    };
+    Some(TemplateEntry { name, path, made, used, size, qemu_version, damage })
+}
+
+/// Notes that a template was used: its folder's time is when it was last opened.
+fn touch(template: &Path) {
+    let now = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+        last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+    };
+    let _of_little_use = rustix::fs::utimensat(rustix::fs::CWD, template, &now, rustix::fs::AtFlags::empty());
+}
+
+/// Removes a template: first what makes it one, so that nobody takes the rest for it.
+fn remove(template: &Path) -> io::Result<()> {
+    match std::fs::remove_file(template.join(MANIFEST)).and_then(|()| std::fs::remove_dir_all(template)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !template.exists() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::remove_dir_all(template),
+        outcome => outcome,
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CacheError> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let reason = match name {
+        "" => "it is empty",
+        _ if name.len() > 200 => "it is longer than 200 bytes",
+        _ if name.starts_with(['.', '-']) => "it begins with a `.` or a `-`",
+        _ if !name.chars().all(is_of_name) => {
+            "it holds something else than letters, digits, `.`, `_` and `-`"
+        }
+        _ if name.ends_with(".lock") => "it ends in `.lock`",
+        _ => return Ok(()),
+    };
+    Err(CacheError::Name { name: name.into(), reason })
+}
+
+/// The right to make, replace or remove one template.
+#[derive(Debug)]
+struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for it, without an end.
+    fn take(path: &Path) -> io::Result<Self> {
+        loop {
+            if let Some(lock) = Self::locked(path, FlockOperation::LockExclusive)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Takes it, if nobody has it.
+    fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        match Self::locked(path, FlockOperation::NonBlockingLockExclusive) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    /// `None` if the file was removed by the one who had it before.
+    fn locked(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        rustix::fs::flock(&file, how)?;
+        let is_there = std::fs::metadata(path).is_ok_and(|there| {
+            file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        });
+        Ok(is_there.then(|| Self { file, path: path.to_owned() }))
+    }
+
+    /// Gives it up, with its file.
+    fn remove(self) {
+        let _gone = std::fs::remove_file(&self.path);
+        drop(self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_a_folder_can_be_called() {
+        for name in ["shell", "a.b_c-1", "S"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "..", "-x", "a/b", "a b", "x.lock", "ä", &"x".repeat(201)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_two_who_want_a_lock_one_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.lock");
+
+        let lock = Lock::take(&path).unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        lock.remove();
+
+        assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_has_no_templates() {
+        let folder = tempfile::tempdir().unwrap();
+
+        assert!(TemplateCache::at(folder.path().join("none")).list().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! Templates that stay: how one comes to its place whole or not at all, and how nobody removes one that is in use.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+
+use crate::manifest::MANIFEST;
+use crate::runtime::aside;
+use crate::template::Held;
+use crate::template::Keeper;
+use crate::template::Template;
+
+/// Why a template was not stored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Somebody else holds it, a clone or a pool, and would lose it.
+    #[error("the template is held by somebody else, too, and cannot be moved")]
+    Held(Template),
+    /// There is something at that place.
+    #[error("there is something at `{}` already", path.display())]
+    Taken {
+        /// The place.
+        path: PathBuf,
+    },
+    /// The system refused. The template is gone.
+    #[error("could not store the template at `{}`", path.display())]
+    System {
+        /// The place.
+        path: PathBuf,
+        /// What the system said; a place on another file system cannot be moved to.
+        source: io::Error,
+    },
+}
+
+/// A mark on a stored template that it is in use, for as long as this lives; any number may have one at once.
+#[derive(Debug)]
+pub(super) struct Lease {
+    _file: File,
+}
+
+impl Lease {
+    pub(super) fn take(template: &Path) -> io::Result<Self> {
+        let file = File::open(template.join(MANIFEST))?;
+        rustix::fs::flock(&file, FlockOperation::LockShared)?;
+        Ok(Self { _file: file })
+    }
+
+    /// The whole of it, if nobody has it in use.
+    pub(super) fn alone(template: &Path) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new().read(true).open(template.join(MANIFEST))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Template {
+    /// Moves a temporary template to `path`, where it stays when this program is gone. `path` must not be there, and be on the file
+    /// system of [`Template::folder`], which is that of the machine's base folder. It is on the disk when this returns
+    /// (fsync(2)), and at no moment there by half.
+    ///
+    /// A template that is stored already is stored once more only under the same rules.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn store(self, path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        let held = Arc::try_unwrap(self.0).map_err(|held| StoreError::Held(Self(held)))?;
+        aside(move || move_to(held, &path)).await
+    }
+}
+
+fn move_to(held: Held, path: &Path) -> Result<Template, StoreError> {
+    let fault = |source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+            StoreError::Taken { path: path.to_owned() }
+        }
+        _ => StoreError::System { path: path.to_owned(), source },
+    };
+    let path_there = std::path::absolute(path).map_err(fault)?;
+    let Held { path: from, manifest, keeper } = held;
+    for entry in std::fs::read_dir(&from).map_err(fault)? {
+        File::open(entry.map_err(fault)?.path()).and_then(|file| file.sync_all()).map_err(fault)?;
+    }
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &path_there, flags)
+        .map_err(|errno| fault(errno.into()))?;
+    let parent = path_there.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(fault)?;
+    // The folder around it, if it had one, is empty now.
+    drop(keeper);
+    let lease = Lease::take(&path_there).map_err(fault)?;
+    Ok(Template(Arc::new(Held { path: path_there, manifest, keeper: Keeper::Stored(lease) })))
+}
