@@ -14,8 +14,9 @@
 //!
 //! More words in the kernel's arguments make it more of a Linux, and the boot a little longer:
 //!
-//! - `ratite.virtio` ([`VIRTIO`], about 1 s) loads the drivers of the PCI bus's virtio devices: consoles, disks (`/dev/vda`) and
-//!   networks. A `virtconsole` gets a shell on `hvc0`, and each `virtserialport` with a name `/dev/virtio-ports/NAME`.
+//! - `ratite.virtio` ([`VIRTIO`], about 1 s) loads the drivers of the PCI bus's virtio devices: consoles, disks (`/dev/vda`),
+//!   networks and random numbers (`/dev/hwrng`). A `virtconsole` gets a shell on `hvc0`, and each `virtserialport` with a
+//!   name `/dev/virtio-ports/NAME`.
 //! - `ratite.login=ttyS1` puts busybox's `getty` and `login` on that terminal, which knows [`USERS`]. On `ttyS0` it takes the
 //!   place of the shell. A wrong password costs 3 s.
 //! - `ratite.shell=ttyS1` puts another shell on that terminal.
@@ -23,6 +24,8 @@
 //! What else is worth knowing:
 //!
 //! - Without `ratite.virtio` the kernel has no modules: of disks it knows NVMe only, and it has no network.
+//! - `/dev/hwrng` is there even without a device; what it reads from stands in `/sys/class/misc/hw_random/rng_current`.
+//! - Debian 12's kernel for virtual machines lacks the driver of `vmgenid`. Debian 13's has it built in.
 //! - While nobody reads its console, whatever prints there waits, even a kernel on its way down.
 //! - After a prompt, unless input is waiting by then, busybox asks for the cursor's place with `ESC [ 6 n`. It needs
 //!   no answer.
