@@ -41,7 +41,8 @@ fn a_frozen_guest_goes_on_where_it_was() {
         let t = Instant::now();
         let machine = booted(&config(stage, &[])).await;
         eprintln!("boot {:?}", t.elapsed());
-        say(&machine, "echo kept >/tmp/file; N=41; (while :; do echo x >>/tmp/ticks; sleep 0.1; done) &").await;
+        say(&machine, "echo kept >/tmp/file; N=41; (while :; do echo x >>/tmp/ticks; sleep 0.1; done) &")
+            .await;
         let t = Instant::now();
         let template = machine.freeze().await.unwrap();
         eprintln!("freeze {:?} {:?}", t.elapsed(), template.ram());
@@ -64,7 +65,11 @@ fn a_frozen_guest_goes_on_where_it_was() {
             spawned.console().unwrap().write("\n").await.unwrap();
             spawned.console().unwrap().expect(PROMPT, LIMIT).await.unwrap();
             eprintln!("answer {:?}", t.elapsed());
-            eprintln!("{:?} {}", spawned.take_events(), say(&spawned, "cat /tmp/file; echo $((N+1)); wc -l </tmp/ticks").await);
+            eprintln!(
+                "{:?} {}",
+                spawned.take_events(),
+                say(&spawned, "cat /tmp/file; echo $((N+1)); wc -l </tmp/ticks").await
+            );
             spawned.kill().await.unwrap();
         }
     });

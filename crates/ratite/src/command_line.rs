@@ -198,6 +198,8 @@ fn push_value(option: &mut OsString, key: &str, value: &OsStr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
     use crate::config::ConsoleConfig;
     use crate::config::PassedFd;
 

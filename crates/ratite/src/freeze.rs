@@ -169,7 +169,7 @@ impl Course {
         }
         let client = &running.monitor.as_ref().ok_or(NotFreezable::NoMonitor)?.client;
         let (body, files) = match &running.frame {
-            Frame::Made { body, files } => (body.clone(), files.clone()),
+            Frame::Made { body, files } => (Body::clone(body), files.clone()),
             Frame::Plain { config, descriptors } => {
                 // Where it runs is where its paths start.
                 let folder = std::fs::read_link(format!("/proc/{}/cwd", running.process.pid()));

@@ -218,7 +218,7 @@ fn make_frame<'a>(
     };
     let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
     let (args, files) = made.map_err(fault)?;
-    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body, files }))
+    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body: Box::new(body), files }))
 }
 
 /// What a machine's process leaves.

@@ -130,6 +130,8 @@ pub use speed::Measurement;
 pub use speed::Speed;
 pub use speed::Verdict;
 pub use template::CacheError;
+pub use template::Making;
+pub use template::Place;
 pub use template::Pool;
 pub use template::RamTransfer;
 pub use template::Spawn;

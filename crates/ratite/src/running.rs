@@ -53,7 +53,7 @@ pub(crate) enum Frame {
     /// Its description without descriptors, of which it had this many.
     Plain { config: Box<MachineConfig>, descriptors: usize },
     /// Of a body, with files of its own.
-    Made { body: Body, files: Files },
+    Made { body: Box<Body>, files: Files },
 }
 
 /// The QMP session and the listeners that were armed before it began.

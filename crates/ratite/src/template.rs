@@ -18,6 +18,8 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 pub use cache::CacheError;
+pub use cache::Making;
+pub use cache::Place;
 pub use cache::TemplateCache;
 pub use cache::TemplateEntry;
 pub use pool::Pool;

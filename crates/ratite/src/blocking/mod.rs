@@ -33,6 +33,7 @@ mod qtest;
 pub mod reach;
 mod screen;
 mod shell;
+mod template;
 mod terminal_view;
 mod wait;
 
@@ -48,4 +49,7 @@ pub use qmp::Server;
 pub use qtest::Qtest;
 pub use screen::Screen;
 pub use shell::Shell;
+pub use template::Pool;
+pub use template::Template;
+pub use template::TemplateCache;
 pub use terminal_view::TerminalView;

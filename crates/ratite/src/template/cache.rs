@@ -6,14 +6,14 @@
 //! FOLDER/qemu-machine-…   work folders of those who are just making one, and swept like any
 //! ```
 
+mod lock;
+mod making;
+
 use std::error::Error;
 use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,9 @@ use std::time::SystemTime;
 
 use ratite_qmp::TimedOut;
 use ratite_qmp::within;
-use rustix::fs::FlockOperation;
+
+pub use making::Making;
+pub use making::Place;
 
 use crate::config::MachineConfig;
 use crate::error::LaunchError;
@@ -35,6 +37,7 @@ use crate::runtime::aside;
 use crate::template::Template;
 use crate::template::store::Lease;
 use crate::template::store::StoreError;
+use lock::Lock;
 
 /// Why there is no template of that name.
 #[derive(Debug, thiserror::Error)]
@@ -186,32 +189,10 @@ impl TemplateCache {
         F: AsyncFnOnce(&Machine) -> Result<(), E>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        check_name(key)?;
-        let described = config.clone();
-        let digest = aside({
-            let key = key.to_owned();
-            move || key::digest(&key, &described)
-        });
-        let digest = digest.await.map_err(CacheError::Key)?;
-        let name = format!("{key}-{}", &digest[..DIGITS]);
-        let path = self.folder.join(&name);
-        if let Ok(template) = Template::open(&path).await {
-            touch(&path);
-            return Ok(template);
+        match self.look(key, config).await? {
+            Place::Filled(template) => Ok(template),
+            Place::Empty(making) => making.make(boot).await,
         }
-        let lock = self.lock(&name).await?;
-        match Template::open(&path).await {
-            // Somebody else has made it meanwhile.
-            Ok(template) => return Ok(template),
-            Err(error) => {
-                tracing::debug!(%error, template = %path.display(), "a template is to be made");
-                remove(&path).map_err(|source| CacheError::Folder { path: path.clone(), source })?;
-            }
-        }
-        let template = self.make(config, boot).await?.store(&path).await?;
-        drop(lock);
-        self.drop_old_ones(key, &name).await;
-        Ok(template)
     }
 
     /// Makes a template of this name, of a machine of `config` that `boot` has brought to where it is to be frozen.
@@ -228,24 +209,49 @@ impl TemplateCache {
         F: AsyncFnOnce(&Machine) -> Result<(), E>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        check_name(name)?;
-        let path = self.folder.join(name);
-        let _lock = self.lock(name).await?;
-        if path.exists() {
-            return Err(CacheError::Taken { name: name.into() });
-        }
-        Ok(self.make(config, boot).await?.store(&path).await?)
+        self.reserve(name, config).await?.make(boot).await
     }
 
-    async fn make<F, E>(&self, config: &MachineConfig, boot: F) -> Result<Template, CacheError>
-    where
-        F: AsyncFnOnce(&Machine) -> Result<(), E>,
-        E: Into<Box<dyn Error + Send + Sync>>,
-    {
-        // In the same file system, so that the last step is a rename.
-        let machine = config.clone().freezable().base_folder(&self.folder).launch().await?;
-        boot(&machine).await.map_err(|error| CacheError::Boot(error.into()))?;
-        Ok(machine.freeze().await?)
+    /// The first half of [`TemplateCache::cached`]: the template, or the right to make it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn look(&self, key: &str, config: &MachineConfig) -> Result<Place, CacheError> {
+        check_name(key)?;
+        let digest = aside({
+            let (key, config) = (key.to_owned(), config.clone());
+            move || key::digest(&key, &config)
+        });
+        let digest = digest.await.map_err(CacheError::Key)?;
+        let name = format!("{key}-{}", &digest[..DIGITS]);
+        let path = self.folder.join(&name);
+        if let Ok(template) = Template::open(&path).await {
+            touch(&path);
+            return Ok(Place::Filled(template));
+        }
+        let lock = self.lock(&name).await?;
+        match Template::open(&path).await {
+            // Somebody else has made it meanwhile.
+            Ok(template) => return Ok(Place::Filled(template)),
+            Err(error) => {
+                tracing::debug!(%error, template = %path.display(), "a template is to be made");
+                remove(&path).map_err(|source| CacheError::Folder { path: path.clone(), source })?;
+            }
+        }
+        Ok(Place::Empty(Box::new(Making::new(self.clone(), name, Some(key.into()), config, lock))))
+    }
+
+    /// The first half of [`TemplateCache::create`]: the right to make a template of this name.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn reserve(&self, name: &str, config: &MachineConfig) -> Result<Making, CacheError> {
+        check_name(name)?;
+        let lock = self.lock(name).await?;
+        if self.folder.join(name).exists() {
+            return Err(CacheError::Taken { name: name.into() });
+        }
+        Ok(Making::new(self.clone(), name.into(), None, config, lock))
     }
 
     /// The template of this name.
@@ -414,48 +420,6 @@ fn check_name(name: &str) -> Result<(), CacheError> {
     Err(CacheError::Name { name: name.into(), reason })
 }
 
-/// The right to make, replace or remove one template.
-#[derive(Debug)]
-struct Lock {
-    file: File,
-    path: PathBuf,
-}
-
-impl Lock {
-    /// Waits for it, without an end.
-    fn take(path: &Path) -> io::Result<Self> {
-        loop {
-            if let Some(lock) = Self::locked(path, FlockOperation::LockExclusive)? {
-                return Ok(lock);
-            }
-        }
-    }
-
-    /// Takes it, if nobody has it.
-    fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        match Self::locked(path, FlockOperation::NonBlockingLockExclusive) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            outcome => outcome,
-        }
-    }
-
-    /// `None` if the file was removed by the one who had it before.
-    fn locked(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-        rustix::fs::flock(&file, how)?;
-        let is_there = std::fs::metadata(path).is_ok_and(|there| {
-            file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        });
-        Ok(is_there.then(|| Self { file, path: path.to_owned() }))
-    }
-
-    /// Gives it up, with its file.
-    fn remove(self) {
-        let _gone = std::fs::remove_file(&self.path);
-        drop(self.file);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,18 +432,6 @@ mod tests {
         for name in ["", ".", "..", "-x", "a/b", "a b", "x.lock", "ä", &"x".repeat(201)] {
             assert!(check_name(name).is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn of_two_who_want_a_lock_one_has_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.lock");
-
-        let lock = Lock::take(&path).unwrap();
-        assert!(Lock::try_take(&path).unwrap().is_none());
-        lock.remove();
-
-        assert!(Lock::try_take(&path).unwrap().is_some());
     }
 
     #[test]

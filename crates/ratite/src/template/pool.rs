@@ -58,7 +58,7 @@ impl Source {
             Self::Template(template, spawn) => spawn::resume(machine, template.manifest(), spawn).await,
             Self::Config { stands_still: true, .. } => Ok(()),
             Self::Config { .. } => match machine.client() {
-                Ok(client) => client.execute("cont", ()).await.map(drop).map_err(SpawnError::Resume),
+                Ok(client) => spawn::go_on(client).await,
                 // Nobody can have stopped it either.
                 Err(_) => Ok(()),
             },

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use ratite_qmp::Client;
 use ratite_qmp::ExecuteError;
 use ratite_qmp::Transcript;
 use serde_json::Value;
@@ -44,7 +45,7 @@ pub enum SpawnError {
     #[error("QEMU did not take the template's state{}", ended(*exit))]
     Restore {
         /// What went wrong.
-        source: MigrationError,
+        source: Box<MigrationError>,
         /// How QEMU ended, if it did.
         exit: Option<ProcessExit>,
         /// The end of what it wrote to stdout and stderr: its last words.
@@ -58,7 +59,7 @@ pub enum SpawnError {
     },
     /// A command before the resume, or the resume itself, was refused.
     #[error("the restored machine could not be made to run")]
-    Resume(#[source] ExecuteError),
+    Resume(#[source] Box<ExecuteError>),
     /// A pool that is to hold nothing would never give anything.
     #[error("a pool of 0 machines has none to give")]
     EmptyPool,
@@ -245,7 +246,11 @@ pub(super) async fn restore(path: &Path, manifest: &Manifest, spawn: &Spawn) -> 
             let exited = machine.running.process.ends_soon(SOON).await;
             let log = machine.log().tail(LAST_WORDS).unwrap_or_default();
             let _ended = machine.kill().await;
-            Err(SpawnError::Restore { source, exit: exited.map(|exited| exited.status), log })
+            Err(SpawnError::Restore {
+                source: Box::new(source),
+                exit: exited.map(|exited| exited.status),
+                log,
+            })
         }
     }
 }
@@ -293,12 +298,12 @@ pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn
     for (name, arguments) in &spawn.commands {
         let arguments =
             if arguments.is_null() { Value::Object(serde_json::Map::new()) } else { arguments.clone() };
-        client.execute(name, arguments).await.map_err(SpawnError::Resume)?;
+        client.execute(name, arguments).await.map_err(refused)?;
     }
     if spawn.paused {
         return Ok(());
     }
-    client.execute("cont", ()).await.map_err(SpawnError::Resume)?;
+    go_on(client).await?;
     if let Some(agent) = machine.agent().filter(|_| manifest.agent_answers) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let agent = agent.clone().with_limit(CLOCK);
@@ -307,6 +312,15 @@ pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn
         }
     }
     Ok(())
+}
+
+/// Lets a machine that stands still run.
+pub(super) async fn go_on(client: &Client) -> Result<(), SpawnError> {
+    client.execute("cont", ()).await.map(drop).map_err(refused)
+}
+
+fn refused(error: ExecuteError) -> SpawnError {
+    SpawnError::Resume(Box::new(error))
 }
 
 /// How long the agent in the guest may take to set its clock.
