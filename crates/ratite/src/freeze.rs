@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::body::Files;
 use crate::body::Ram;
 use crate::body::Way;
+use crate::console::Console;
 use crate::disks;
 use crate::disks::NotFreezable;
 use crate::error::LaunchError;
@@ -235,7 +236,10 @@ impl Course {
         let images =
             images.flat_map(|(number, _)| disks::chain(&path.join(manifest::disk(number))).split_off(1));
         let images = images.collect();
-        let facts = Facts { body, way, because, version, agent_answers };
+        let last_line = |console: &Console| String::from_utf8_lossy(&console.last_line()).into_owned();
+        let consoles = running.consoles.iter();
+        let standing = consoles.map(|(name, console)| (name.clone(), last_line(console))).collect();
+        let facts = Facts { body, way, because, version, agent_answers, standing };
         let there = path.clone();
         // What was written is read once more.
         let manifest = aside(move || {
