@@ -1,8 +1,6 @@
 //! The limits of templates in `docs/guide/limits.md`, with a QEMU that is stopped, and with somebody who never comes to an
 //! end; with and without async.
 
-#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
-
 use std::time::Duration;
 
 use ratite::CacheError;
