@@ -8,6 +8,7 @@
 mod buffer;
 mod encode;
 mod limits;
+mod run;
 
 use memchr::memchr;
 use memchr::memchr2;
@@ -16,11 +17,13 @@ use memchr::memchr3;
 use crate::codec::buffer::Buffer;
 use crate::envelope::Envelope;
 use crate::envelope::LONGEST_MESSAGE;
+use crate::event::Place;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use encode::encode;
 pub(crate) use encode::encode_for_agent;
 pub use limits::Limits;
+pub(crate) use run::Run;
 
 /// Cuts a stream of bytes into messages.
 ///
@@ -44,6 +47,10 @@ pub struct Decoder {
     sentinel: bool,
     /// Whether one had come before the message that was handed out last.
     after_sentinel: bool,
+    /// Where the events of the last run stand; kept for its room.
+    places: Vec<Place>,
+    /// Why nothing comes behind that run.
+    spoiled: Option<Malformed>,
 }
 
 /// The byte by which a guest agent says "here a message begins, forget what came before". No UTF-8 holds it.
@@ -78,6 +85,8 @@ impl Decoder {
             delimited: false,
             sentinel: false,
             after_sentinel: false,
+            places: Vec::new(),
+            spoiled: None,
         }
     }
 
@@ -178,10 +187,7 @@ impl Decoder {
             return None;
         }
         if self.state == State::Between {
-            let unread = self.buffer.unread();
-            let blanks =
-                unread.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
-            self.forget(blanks);
+            self.skip_blanks();
         }
         let unread = self.buffer.unread();
         let end = memchr(b'\n', &unread[self.searched..]);
@@ -191,6 +197,11 @@ impl Decoder {
         let envelope = if length <= self.limit { Envelope::read(line) } else { None };
         self.is_odd = envelope.is_none();
         envelope.map(|envelope| (length, envelope))
+    }
+
+    fn skip_blanks(&mut self) {
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.forget(self.buffer.unread().iter().take_while(blank).count());
     }
 
     /// Whether a line has begun whose end may show that it is one message.

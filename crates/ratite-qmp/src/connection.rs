@@ -5,6 +5,7 @@
 //! client is gone, and tells everybody who waits why. A caller that has gone away costs nobody else anything.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -17,7 +18,7 @@ use crate::command::Command;
 use crate::command::CommandError;
 use crate::error::Disconnect;
 use crate::error::ExecuteError;
-use crate::event::Event;
+use crate::event::Batch;
 use crate::malformed::Malformed;
 use crate::message::Message;
 use crate::pending::Pending;
@@ -56,9 +57,6 @@ const IN_BAND_WINDOW: usize = 8;
 /// How often the socket is read before the runtime's other tasks get their turn.
 const TURN: usize = 2;
 
-/// How many events are handed to the listeners at once: each of these is locked and woken once for all of them.
-const BATCH: usize = 64;
-
 #[derive(Debug)]
 pub(crate) struct Connection {
     // Before the desk: whoever is told that the connection has ended finds the socket closed.
@@ -75,7 +73,7 @@ struct Desk {
     pending: Pending<Answer>,
     registry: Registry,
     /// Events that have arrived and are not delivered yet; nothing else is done before they are.
-    events: Vec<Event>,
+    events: Vec<Arc<Batch>>,
     ended: watch::Sender<Option<Disconnect>>,
     oob: bool,
 }
@@ -206,6 +204,15 @@ impl Connection {
     fn route(&mut self) -> Result<(), Disconnect> {
         let is_heard = self.desk.registry.is_heard();
         let outcome = loop {
+            match self.wire.next_events() {
+                Ok(Some(run)) if is_heard => {
+                    self.desk.events.push(Batch::new(run.text, run.places));
+                    continue;
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(why) => break Err(why),
+            }
             match self.wire.next() {
                 Ok(Some(arrival)) if arrival.is_event() && !is_heard => {}
                 Ok(Some(arrival)) => {
@@ -247,12 +254,7 @@ fn refusal(command: &Command, oob: bool, carries_descriptors: bool) -> Option<Ex
 impl Desk {
     fn route(&mut self, message: Message) -> Result<(), Disconnect> {
         match message {
-            Message::Event(event) => {
-                self.events.push(event);
-                if self.events.len() >= BATCH {
-                    self.deliver();
-                }
-            }
+            Message::Event(event) => self.events.push(event.alone()),
             Message::Reply(reply) => {
                 // Whoever has a reply has what came before it.
                 self.deliver();

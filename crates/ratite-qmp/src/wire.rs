@@ -15,6 +15,7 @@ use tokio::io::ReadBuf;
 
 use crate::codec::Decoder;
 use crate::codec::Limits;
+use crate::codec::Run;
 use crate::envelope::Envelope;
 use crate::error::Disconnect;
 use crate::message::Arrival;
@@ -145,6 +146,15 @@ impl Wire {
                 self.outgoing.pop_front();
             }
         }
+    }
+
+    /// The next events of those that were read; `None` when [`Wire::next`] has to look for what comes next.
+    pub(crate) fn next_events(&mut self) -> Result<Option<Run<'_>>, Disconnect> {
+        // Who follows every message is told of each before anything is done with it.
+        if self.transcript.is_some() {
+            return Ok(None);
+        }
+        self.decoder.next_events().map_err(Disconnect::Malformed)
     }
 
     /// The next message of those that were read.
