@@ -87,6 +87,10 @@ impl Listener {
     /// [`ListenError::Lagged`] once after events were dropped; [`ListenError::TimedOut`];
     /// [`ListenError::Disconnected`] after everything that had arrived was delivered.
     pub async fn next(&self, limit: Duration) -> Result<Event, ListenError> {
+        // Here already, since a flood is taken in by this path.
+        if let Some(found) = self.try_next().transpose() {
+            return found;
+        }
         self.wait(limit, || self.0.filter.describe(), |_| self.try_next()).await
     }
 

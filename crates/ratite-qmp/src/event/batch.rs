@@ -42,6 +42,11 @@ impl Batch {
         self.bytes
     }
 
+    /// How long the text of one event is.
+    pub(crate) fn length(&self, number: usize) -> usize {
+        self.places[number].text.range().len()
+    }
+
     pub(crate) fn text(&self, number: usize) -> &str {
         &self.text[self.places[number].text.range()]
     }

@@ -51,7 +51,7 @@ impl Unread {
         let first = self.stretches.front_mut()?;
         let number = first.from as usize;
         self.count -= 1;
-        self.bytes -= first.batch.text(number).len();
+        self.bytes -= first.batch.length(number);
         first.from += 1;
         if first.from < first.to {
             return Some(Event::of(&first.batch, number));
