@@ -154,7 +154,7 @@ impl Client {
     /// As [`Client::execute`].
     pub async fn execute_text(&self, name: &str, arguments: impl Serialize) -> Result<String, ExecuteError> {
         let reply = self.send(self.command(name, arguments)?).await?;
-        read(name, reply.returned().map(str::to_owned))
+        read(name, reply.into_returned())
     }
 
     /// Sends `command` and returns the reply as it is, be it a value or QEMU's refusal.

@@ -1,6 +1,7 @@
 //! Something that happened in QEMU.
 
 mod batch;
+mod share;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use batch::Batch;
 pub(crate) use batch::LONGEST_BATCH;
+use crate::event::share::Share;
 pub(crate) use batch::Place;
 
 /// Something that happened in QEMU. Cheap to clone: clones share one text.
@@ -26,7 +28,7 @@ pub(crate) use batch::Place;
 /// Events that came together share it, too: one that is kept keeps its neighbours, no more than a kilobyte of them.
 #[derive(Clone)]
 pub struct Event {
-    batch: Arc<Batch>,
+    batch: Share,
     number: u32,
 }
 
@@ -38,40 +40,42 @@ impl Event {
         let plain = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
         if let Some(plain) = plain.filter(|name| memchr(b'\\', name.as_bytes()).is_none()) {
             let place = Place { text: whole, name: place(range_in(text, plain)) };
-            return Self::of(&Batch::new(text, &[place]), 0);
+            return Self::owning(Batch::new(text, &[place]), 0);
         }
         // The original lets any name pass; one that is no string is kept as its text. It stands behind the message.
         let read = serde_json::from_str::<String>(name).ok();
         let name = read.as_deref().unwrap_or(name);
-        match Span::new(text.len()..text.len() + name.len()) {
-            Some(behind) => Self::of(&Batch::new([text, name].concat(), &[Place { text: whole, name: behind }]), 0),
-            None => Self::of(&Batch::new(text, &[Place { text: whole, name: Span::default() }]), 0),
-        }
+        let batch = match Span::new(text.len()..text.len() + name.len()) {
+            Some(behind) => Batch::new([text, name].concat(), &[Place { text: whole, name: behind }]),
+            None => Batch::new(text, &[Place { text: whole, name: Span::default() }]),
+        };
+        Self::owning(batch, 0)
     }
 
     /// One of the events in `batch`.
-    pub(crate) fn of(batch: &Arc<Batch>, number: usize) -> Self {
-        Self::owning(Arc::clone(batch), number)
+    #[inline]
+    pub(crate) fn of(batch: &Arc<Batch>, number: u32) -> Self {
+        Self { batch: Share::of(batch), number }
     }
 
     /// The same of a batch that the caller needs no more.
-    pub(crate) fn owning(batch: Arc<Batch>, number: usize) -> Self {
-        let number = number.try_into().expect("a batch has no more events than bytes");
-        Self { batch, number }
+    #[inline]
+    pub(crate) fn owning(batch: Arc<Batch>, number: u32) -> Self {
+        Self { batch: batch.into(), number }
     }
 
     /// A batch of this event alone.
     pub(crate) fn alone(&self) -> Arc<Batch> {
         match self.batch.len() {
-            1 => Arc::clone(&self.batch),
-            _ => self.batch.only(std::iter::once(self.number as usize)),
+            1 => Arc::clone(self.batch.owned()),
+            _ => self.batch.only(std::iter::once(self.number)),
         }
     }
 
     /// The event's name, such as `SHUTDOWN`.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.batch.name(self.number as usize)
+        self.batch.name(self.number)
     }
 
     /// The JSON text of `data`, if the event has any.
@@ -106,7 +110,7 @@ impl Event {
     /// The whole event as it arrived.
     #[must_use]
     pub fn text(&self) -> &str {
-        self.batch.text(self.number as usize)
+        self.batch.text(self.number)
     }
 
     /// Read anew: what an event holds is asked for once, if at all, and kept as often as it is queued.

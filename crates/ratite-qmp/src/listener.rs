@@ -280,8 +280,8 @@ impl Queue {
 
     /// What the filter takes of `batch`; a part of it is copied, so that nobody keeps what he did not ask for.
     fn wanted(&self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
-        let takes = |number: &usize| self.filter.takes(batch.name(*number), batch.text(*number));
-        let wanted: Vec<usize> = (0..batch.len()).filter(takes).collect();
+        let takes = |number: &u32| self.filter.takes(batch.name(*number), batch.text(*number));
+        let wanted: Vec<u32> = batch.numbers().filter(takes).collect();
         match wanted.len() {
             0 => None,
             all if all == batch.len() => Some(Arc::clone(batch)),

@@ -3,6 +3,7 @@
 //! A flood is taken in by the batch: one allocation for some events, which all queues share. A batch is short, since whoever
 //! keeps one event of it keeps it all.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::envelope::Span;
@@ -37,29 +38,34 @@ impl Batch {
         self.places.len()
     }
 
+    pub(crate) fn numbers(&self) -> Range<u32> {
+        0..self.places.len().try_into().expect("a batch has no more events than bytes")
+    }
+
     /// How long the texts of its events are together.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// How long the text of one event is.
-    pub(crate) fn length(&self, number: usize) -> usize {
-        self.places[number].text.range().len()
+    #[inline]
+    pub(crate) fn length(&self, number: u32) -> usize {
+        self.places[number as usize].text.range().len()
     }
 
-    pub(crate) fn text(&self, number: usize) -> &str {
-        &self.text[self.places[number].text.range()]
+    pub(crate) fn text(&self, number: u32) -> &str {
+        &self.text[self.places[number as usize].text.range()]
     }
 
-    pub(crate) fn name(&self, number: usize) -> &str {
-        &self.text[self.places[number].name.range()]
+    pub(crate) fn name(&self, number: u32) -> &str {
+        &self.text[self.places[number as usize].name.range()]
     }
 
     /// A batch of its own for those of its events that are called for, by their numbers.
-    pub(crate) fn only(&self, numbers: impl Iterator<Item = usize>) -> Arc<Self> {
+    pub(crate) fn only(&self, numbers: impl Iterator<Item = u32>) -> Arc<Self> {
         let (mut text, mut places) = (String::new(), Vec::new());
         for number in numbers {
-            let Place { text: whole, name } = self.places[number];
+            let Place { text: whole, name } = self.places[number as usize];
             // A name may stand apart, behind the text.
             let is_within = name.range().end <= whole.range().end;
             let start = text.len();

@@ -37,19 +37,20 @@ impl Unread {
     pub(in crate::listener) fn push(&mut self, batch: Arc<Batch>) {
         self.count += batch.len();
         self.bytes += batch.bytes();
-        let to = batch.len().try_into().expect("a batch has no more events than bytes");
-        self.stretches.push_back(Stretch { batch, from: 0, to });
+        let Range { start: from, end: to } = batch.numbers();
+        self.stretches.push_back(Stretch { batch, from, to });
     }
 
     /// The oldest event, without taking it.
     pub(in crate::listener) fn first(&self) -> Option<Event> {
-        self.stretches.front().map(|first| Event::of(&first.batch, first.from as usize))
+        self.stretches.front().map(|first| Event::of(&first.batch, first.from))
     }
 
     /// Takes the oldest event.
+    #[inline]
     pub(in crate::listener) fn pop(&mut self) -> Option<Event> {
         let first = self.stretches.front_mut()?;
-        let number = first.from as usize;
+        let number = first.from;
         self.count -= 1;
         self.bytes -= first.batch.length(number);
         first.from += 1;
@@ -67,10 +68,10 @@ impl Unread {
     ) -> Option<Found> {
         for (stretch, it) in self.stretches.iter().enumerate() {
             let numbers = it.numbers();
-            let begin = numbers.start + passed.min(numbers.len());
-            passed -= begin - numbers.start;
-            let fits = |number: &usize| wanted(it.batch.name(*number), it.batch.text(*number));
-            if let Some(number) = (begin..numbers.end).find(fits) {
+            let looked_at = passed.min(numbers.len());
+            passed -= looked_at;
+            let fits = |number: &u32| wanted(it.batch.name(*number), it.batch.text(*number));
+            if let Some(number) = numbers.skip(looked_at).find(fits) {
                 return Some(Found { stretch, number });
             }
         }
@@ -82,7 +83,7 @@ impl Unread {
         let Found { stretch: at, number } = found;
         let stretch = self.stretches.get(at)?;
         let event = Event::of(&stretch.batch, number);
-        let rests = [stretch.from as usize..number, number + 1..stretch.to as usize];
+        let rests = [stretch.from..number, number + 1..stretch.to];
         self.count -= 1;
         self.bytes -= event.text().len();
         let rests = rests.map(|rest| Stretch::of(&stretch.batch, rest));
@@ -98,24 +99,24 @@ impl Unread {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::listener) struct Found {
     stretch: usize,
-    number: usize,
+    number: u32,
 }
 
 impl Stretch {
     /// What is left of a batch; in a batch of its own when that is less than half.
-    fn of(batch: &Arc<Batch>, numbers: Range<usize>) -> Option<Self> {
+    fn of(batch: &Arc<Batch>, numbers: Range<u32>) -> Option<Self> {
         if numbers.is_empty() {
             return None;
         }
-        let (batch, numbers) = match numbers.len() * 2 < batch.len() {
-            true => (batch.only(numbers.clone()), 0..numbers.len()),
-            false => (Arc::clone(batch), numbers),
-        };
-        let number = |number: usize| number.try_into().expect("a batch has no more events than bytes");
-        Some(Self { batch, from: number(numbers.start), to: number(numbers.end) })
+        if numbers.len() * 2 < batch.len() {
+            let batch = batch.only(numbers);
+            let Range { start: from, end: to } = batch.numbers();
+            return Some(Self { batch, from, to });
+        }
+        Some(Self { batch: Arc::clone(batch), from: numbers.start, to: numbers.end })
     }
 
-    fn numbers(&self) -> Range<usize> {
-        self.from as usize..self.to as usize
+    fn numbers(&self) -> Range<u32> {
+        self.from..self.to
     }
 }
