@@ -87,14 +87,13 @@ impl Envelope {
         if cursor.peek()? != b'}' {
             loop {
                 let key = cursor.key()?;
-                let start = cursor.at;
+                let start = cursor.at();
                 cursor.skip_value()?;
-                envelope.note(&cursor.bytes[key], Span::new(start..cursor.at)?);
+                envelope.note(&bytes[key], Span::new(start..cursor.at())?);
                 cursor.skip_blanks();
-                if cursor.peek()? != b',' {
+                if cursor.take(b',').is_none() {
                     break;
                 }
-                cursor.at += 1;
                 cursor.skip_blanks();
             }
         }

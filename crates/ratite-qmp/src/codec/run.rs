@@ -62,13 +62,16 @@ impl Decoder {
             return 0;
         }
         let unread = self.buffer.unread();
-        let mut length = 0;
-        while let Some(shape) = Shape::read(&unread[length..unread.len().min(length + LONGEST_SHAPE)])
+        let (mut length, mut last) = (0, 0);
+        // The next one is probably as long as the last, and none is read in vain.
+        while length + last <= LONGEST_BATCH
+            && let Some(shape) = Shape::read(&unread[length..unread.len().min(length + LONGEST_SHAPE)])
             && shape.length <= self.limit
             && (length == 0 || length + shape.length <= LONGEST_BATCH)
         {
             self.places.push(Place { text: shape.text.moved(length), name: shape.name.moved(length) });
             length += shape.with_line_end;
+            last = shape.length;
         }
         self.forget(length);
         length

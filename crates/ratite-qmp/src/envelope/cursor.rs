@@ -2,43 +2,51 @@
 
 use std::ops::Range;
 
-use crate::envelope::plain::end_of_digits;
-use crate::envelope::plain::end_of_plain;
+use crate::envelope::plain::behind_digits;
+use crate::envelope::plain::behind_plain;
 
 /// The deepest nesting below a member that is read here: one bit for each level.
 const DEEPEST: u32 = 64;
 
 /// A place in a text. What it does not like it answers with `None`.
 pub(in crate::envelope) struct Cursor<'a> {
-    pub(in crate::envelope) bytes: &'a [u8],
-    pub(in crate::envelope) at: usize,
+    /// What comes from here on, of a text of this length: taking from the front of a slice spares most checks of bounds.
+    rest: &'a [u8],
+    length: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(in crate::envelope) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes, length: bytes.len() }
+    }
+
+    #[inline]
+    pub(in crate::envelope) fn at(&self) -> usize {
+        self.length - self.rest.len()
+    }
+
+    #[inline]
+    pub(in crate::envelope) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    #[inline]
+    pub(in crate::envelope) fn take(&mut self, byte: u8) -> Option<()> {
+        let (first, rest) = self.rest.split_first()?;
+        (*first == byte).then(|| self.rest = rest)
     }
 
     /// Goes behind `text`, which stands here.
     #[inline]
     pub(in crate::envelope) fn take_text<const N: usize>(&mut self, text: &[u8; N]) -> Option<()> {
-        (self.bytes.get(self.at..)?.first_chunk()? == text).then(|| self.at += N)
-    }
-
-    #[inline]
-    pub(in crate::envelope) fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    #[inline]
-    pub(in crate::envelope) fn take(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
+        let (first, rest) = self.rest.split_first_chunk()?;
+        (first == text).then(|| self.rest = rest)
     }
 
     #[inline]
     pub(in crate::envelope) fn skip_blanks(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
+        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
+            self.rest = rest;
         }
     }
 
@@ -46,9 +54,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(in crate::envelope) fn key(&mut self) -> Option<Range<usize>> {
         self.take(b'"')?;
-        let start = self.at;
+        let start = self.at();
         self.skip_plain();
-        let end = self.at;
+        let end = self.at();
         self.take(b'"')?;
         self.skip_colon()?;
         Some(start..end)
@@ -56,12 +64,10 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn skip_colon(&mut self) -> Option<()> {
-        if self.take_text(b": ").is_some() {
+        if self.take_text(b": ").is_none() {
             self.skip_blanks();
-            return Some(());
+            self.take(b':')?;
         }
-        self.skip_blanks();
-        self.take(b':')?;
         self.skip_blanks();
         Some(())
     }
@@ -70,18 +76,17 @@ impl<'a> Cursor<'a> {
     pub(in crate::envelope) fn skip_value(&mut self) -> Option<()> {
         let (mut depth, mut in_objects) = (0, 0_u64);
         loop {
-            match self.peek()? {
+            match *self.rest.first()? {
                 b'"' => self.skip_string()?,
                 b'-' | b'0'..=b'9' => self.skip_number()?,
                 open @ (b'{' | b'[') => {
-                    self.at += 1;
+                    self.rest = &self.rest[1..];
                     self.skip_blanks();
                     let is_object = open == b'{';
-                    if self.peek()? == if is_object { b'}' } else { b']' } {
-                        self.at += 1;
-                    } else if depth == DEEPEST {
-                        return None;
-                    } else {
+                    if self.take(if is_object { b'}' } else { b']' }).is_none() {
+                        if depth == DEEPEST {
+                            return None;
+                        }
                         depth += 1;
                         in_objects = in_objects << 1 | u64::from(is_object);
                         if is_object {
@@ -99,9 +104,10 @@ impl<'a> Cursor<'a> {
                 }
                 self.skip_blanks();
                 let is_object = in_objects & 1 == 1;
-                match self.peek()? {
+                let (next, rest) = self.rest.split_first()?;
+                self.rest = rest;
+                match next {
                     b',' => {
-                        self.at += 1;
                         self.skip_blanks();
                         if is_object {
                             self.skip_key()?;
@@ -112,7 +118,6 @@ impl<'a> Cursor<'a> {
                     b']' if !is_object => {}
                     _ => return None,
                 }
-                self.at += 1;
                 depth -= 1;
                 in_objects >>= 1;
             }
@@ -122,9 +127,6 @@ impl<'a> Cursor<'a> {
     /// Goes from the beginning of a member to its value.
     #[inline]
     fn skip_key(&mut self) -> Option<()> {
-        if self.peek()? != b'"' {
-            return None;
-        }
         self.skip_string()?;
         self.skip_colon()
     }
@@ -132,15 +134,15 @@ impl<'a> Cursor<'a> {
     /// Goes behind a string, from its opening quote.
     #[inline]
     fn skip_string(&mut self) -> Option<()> {
-        self.at += 1;
+        self.take(b'"')?;
         loop {
             self.skip_plain();
-            match self.peek()? {
-                b'"' => {
-                    self.at += 1;
+            match self.rest {
+                [b'"', rest @ ..] => {
+                    self.rest = rest;
                     return Some(());
                 }
-                b'\\' => self.skip_escape()?,
+                [b'\\', ..] => self.skip_escape()?,
                 _ => return None,
             }
         }
@@ -148,45 +150,39 @@ impl<'a> Cursor<'a> {
 
     #[cold]
     fn skip_escape(&mut self) -> Option<()> {
-        let length = match self.bytes.get(self.at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-            b'u' if self.bytes.get(self.at + 2..self.at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+        self.rest = match self.rest {
+            [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
+            [_, b'u', a, b, c, d, rest @ ..] if [a, b, c, d].iter().all(|it| it.is_ascii_hexdigit()) => rest,
             _ => return None,
         };
-        self.at += length;
         Some(())
     }
 
     #[inline]
     pub(in crate::envelope) fn skip_plain(&mut self) {
-        self.at = end_of_plain(self.bytes, self.at);
+        self.rest = behind_plain(self.rest);
     }
 
     #[inline]
-    pub(in crate::envelope) fn skip_digits(&mut self) -> Option<()> {
-        let start = self.at;
-        self.at = end_of_digits(self.bytes, start);
-        (self.at > start).then_some(())
+    fn skip_digits(&mut self) -> Option<()> {
+        let rest = behind_digits(self.rest);
+        (rest.len() < self.rest.len()).then(|| self.rest = rest)
     }
 
     #[inline]
     pub(in crate::envelope) fn skip_number(&mut self) -> Option<()> {
-        if self.peek()? == b'-' {
-            self.at += 1;
-        }
-        match self.peek()? {
-            b'0' => self.at += 1,
-            _ => self.skip_digits()?,
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
+        let _negative = self.take(b'-');
+        if self.take(b'0').is_none() {
             self.skip_digits()?;
         }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
-            }
+        if self.take(b'.').is_some() {
+            self.skip_digits()?;
+        }
+        if let [b'e' | b'E', rest @ ..] = self.rest {
+            self.rest = match rest {
+                [b'+' | b'-', rest @ ..] => rest,
+                _ => rest,
+            };
             self.skip_digits()?;
         }
         Some(())
@@ -194,9 +190,8 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn skip_word(&mut self) -> Option<()> {
-        let rest = &self.bytes[self.at..];
-        let word = [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| rest.starts_with(word))?;
-        self.at += word.len();
+        let words = [b"true".as_slice(), b"false", b"null"];
+        self.rest = words.into_iter().find_map(|word| self.rest.strip_prefix(word))?;
         Some(())
     }
 }

@@ -1,32 +1,39 @@
 //! What needs no look at each byte: the text within a string, and the digits of a number.
 
-/// Where, from `at` on, the next byte lies that a string does not merely hold: a quote, a backslash, a control character.
-/// At the end of `bytes` if there is none.
+/// What `bytes` are from the next byte on that a string does not merely hold: a quote, a backslash, a control character.
 #[inline]
-pub(in crate::envelope) fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = bytes[at..].first_chunk() {
+pub(in crate::envelope) fn behind_plain(mut bytes: &[u8]) -> &[u8] {
+    while let Some((eight, rest)) = bytes.split_first_chunk() {
         if let Some(place) = stop_in(u64::from_le_bytes(*eight)) {
-            return at + place;
+            return &bytes[place..];
         }
-        at += 8;
+        bytes = rest;
     }
-    let stops = |byte: &u8| *byte < 0x20 || matches!(byte, b'"' | b'\\');
-    bytes[at..].iter().position(stops).map_or(bytes.len(), |place| at + place)
+    while let [first, rest @ ..] = bytes
+        && *first >= 0x20
+        && !matches!(first, b'"' | b'\\')
+    {
+        bytes = rest;
+    }
+    bytes
 }
 
-/// Where, from `at` on, the next byte lies that is no digit.
+/// What `bytes` are from the next byte on that is no digit.
 #[inline]
-pub(in crate::envelope) fn end_of_digits(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(eight) = bytes[at..].first_chunk() {
+pub(in crate::envelope) fn behind_digits(mut bytes: &[u8]) -> &[u8] {
+    while let Some((eight, rest)) = bytes.split_first_chunk() {
         // A digit becomes its value; what is more than nine sets the high bit, and carries only upwards.
         let word = u64::from_le_bytes(*eight) ^ (ONES * b'0' as u64);
         let others = (word.wrapping_add(ONES * (0x80 - 10)) | word) & HIGH;
         if others != 0 {
-            return at + others.trailing_zeros() as usize / 8;
+            return &bytes[others.trailing_zeros() as usize / 8..];
         }
-        at += 8;
+        bytes = rest;
     }
-    bytes[at..].iter().position(|byte| !byte.is_ascii_digit()).map_or(bytes.len(), |place| at + place)
+    while let [b'0'..=b'9', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 const ONES: u64 = u64::MAX / 255;
@@ -61,24 +68,20 @@ mod tests {
                 let (mut text, mut number) = ([b'x'; 40], [b'7'; 40]);
                 (text[place], number[place]) = (byte, byte);
 
-                assert_eq!(end_of_plain(&text, 0), if stops(byte) { place } else { 40 }, "{byte}");
-                assert_eq!(
-                    end_of_digits(&number, 0),
-                    if byte.is_ascii_digit() { 40 } else { place },
-                    "{byte}"
-                );
+                let (stop, other) = (stops(byte), !byte.is_ascii_digit());
+                assert_eq!(40 - behind_plain(&text).len(), if stop { place } else { 40 }, "{byte}");
+                assert_eq!(40 - behind_digits(&number).len(), if other { place } else { 40 }, "{byte}");
             }
         }
     }
 
     proptest! {
         #[test]
-        fn eight_at_a_time_find_what_a_look_at_each_byte_finds(bytes in prop::collection::vec(any::<u8>(), 0..80), from in 0_usize..80) {
-            let from = from.min(bytes.len());
-            let next = |wanted: fn(&u8) -> bool| bytes[from..].iter().position(wanted).map_or(bytes.len(), |at| from + at);
+        fn eight_at_a_time_find_what_a_look_at_each_byte_finds(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let next = |wanted: fn(&u8) -> bool| bytes.iter().position(wanted).map_or(&bytes[..0], |at| &bytes[at..]);
 
-            prop_assert_eq!(end_of_plain(&bytes, from), next(|byte| stops(*byte)));
-            prop_assert_eq!(end_of_digits(&bytes, from), next(|byte| !byte.is_ascii_digit()));
+            prop_assert_eq!(behind_plain(&bytes), next(|byte| stops(*byte)));
+            prop_assert_eq!(behind_digits(&bytes), next(|byte| !byte.is_ascii_digit()));
         }
     }
 }

@@ -24,17 +24,17 @@ impl Shape {
         cursor.take_text(b", \"microseconds\": ")?;
         cursor.skip_number()?;
         cursor.take_text(b"}, \"event\": \"")?;
-        let start = cursor.at;
+        let start = cursor.at();
         cursor.skip_plain();
-        let name = Span::new(start..cursor.at)?;
+        let name = Span::new(start..cursor.at())?;
         cursor.take(b'"')?;
         if cursor.take_text(b", \"data\": ").is_some() {
             cursor.skip_value()?;
         }
         cursor.take(b'}')?;
-        let length = cursor.at;
+        let length = cursor.at();
         cursor.take_text(b"\r\n")?;
-        Some(Self { text: Span::new(0..length)?, name, length, with_line_end: cursor.at })
+        Some(Self { text: Span::new(0..length)?, name, length, with_line_end: cursor.at() })
     }
 }
 
