@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::envelope::Envelope;
 use crate::envelope::Span;
+use crate::event::share::Share;
 use crate::json::DEFAULT_DEPTH;
 use crate::json::from_text;
 use crate::json::range_in;
@@ -20,7 +21,6 @@ use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use batch::Batch;
 pub(crate) use batch::LONGEST_BATCH;
-use crate::event::share::Share;
 pub(crate) use batch::Place;
 
 /// Something that happened in QEMU. Cheap to clone: clones share one text.

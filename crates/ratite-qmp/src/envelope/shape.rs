@@ -44,7 +44,8 @@ mod tests {
     use crate::envelope::Envelope;
     use proptest::prelude::*;
 
-    const EVENT: &str = "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": -1}, \"event\": \"STOP\"}\r\n";
+    const EVENT: &str =
+        "{\"timestamp\": {\"seconds\": 1700000000, \"microseconds\": -1}, \"event\": \"STOP\"}\r\n";
 
     #[test]
     fn what_qemu_writes_is_read() {

@@ -79,7 +79,8 @@ impl Batch {
                 text.push_str(self.name(number));
             }
             let place = |start, length| Span::new(start..start + length).expect("no longer than it was");
-            places.push(Place { text: place(start, end - start), name: place(name_start, name.range().len()) });
+            places
+                .push(Place { text: place(start, end - start), name: place(name_start, name.range().len()) });
         }
         Self::new(text, &places)
     }
