@@ -77,3 +77,92 @@ impl Decoder {
         length
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Limits;
+    use proptest::prelude::*;
+
+    fn event(name: &str, data: &str) -> Vec<u8> {
+        let head = r#"{"timestamp": {"seconds": 1700000000, "microseconds": 1}, "event": "#;
+        format!("{head}\"{name}\"{data}}}\r\n").into_bytes()
+    }
+
+    /// One line of a stream: an event as QEMU writes it, or what is none in one way or another.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        let data = prop_oneof![
+            Just(String::new()),
+            "[a-zé\u{1f600}]{0,40}"
+                .prop_map(|text| format!(", \"data\": {{\"a\": [\"{text}\", -1.5e3, null]}}")),
+        ];
+        prop_oneof![
+            8 => ("[A-Z_]{0,9}", data).prop_map(|(name, data)| event(&name, &data)),
+            1 => Just(event("LONG", &format!(", \"data\": \"{}\"", "x".repeat(5000)))),
+            1 => Just(b"{\"return\": {}, \"id\": 1}\r\n".to_vec()),
+            1 => Just(b"{\"event\":\"COMPACT\"}\n".to_vec()),
+            1 => Just(b" \r\n{\"event\":\n\"PRETTY\"}".to_vec()),
+            1 => any::<u8>().prop_map(|byte| {
+                let mut spoiled = event("SPOILED", "");
+                spoiled[75] = byte;
+                spoiled
+            }),
+        ]
+    }
+
+    type Read = (Vec<String>, Option<Malformed>);
+
+    fn read(stream: &[u8], limits: Limits, cut: usize, by_runs: bool) -> Read {
+        let (mut decoder, mut texts) = (Decoder::new(limits), Vec::new());
+        let mut take_all = |decoder: &mut Decoder| -> Result<(), Malformed> {
+            loop {
+                if by_runs && let Some(run) = decoder.next_events()? {
+                    assert!(
+                        !run.places.is_empty()
+                            && (run.places.len() == 1 || run.text.len() < LONGEST_BATCH + 2)
+                    );
+                    texts.extend(
+                        run.places.iter().filter_map(|place| place.text.of(run.text)).map(str::to_owned),
+                    );
+                    continue;
+                }
+                match decoder.next()? {
+                    Some(text) => texts.push(text.to_owned()),
+                    None => return Ok(()),
+                }
+            }
+        };
+        for piece in stream.chunks(cut) {
+            decoder.feed(piece);
+            if let Err(why) = take_all(&mut decoder) {
+                return (texts, Some(why));
+            }
+        }
+        let end = decoder.finish().err();
+        (texts, end)
+    }
+
+    #[test]
+    fn a_flood_is_read_by_the_batch() {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.feed(&event("RESET", "").repeat(50));
+        let mut runs = 0;
+        while let Some(run) = decoder.next_events().unwrap() {
+            assert_eq!(run.places[0].name.of(run.text), Some("RESET"));
+            runs += 1;
+        }
+        assert!((2..10).contains(&runs), "{runs} runs");
+        assert_eq!(decoder.next(), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_by_the_batch_is_what_is_read_one_by_one(
+            lines in prop::collection::vec(any_line(), 0..40), cut in 1_usize..3000, limit in prop::sample::select(vec![90, 120, 64 << 20]),
+        ) {
+            let (stream, limits) = (lines.concat(), Limits { message: limit, ..Limits::default() });
+
+            prop_assert_eq!(read(&stream, limits, cut, true), read(&stream, limits, cut, false));
+        }
+    }
+}

@@ -61,3 +61,50 @@ impl Drop for Share {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Span;
+    use crate::event::Place;
+
+    fn batch(events: usize) -> Arc<Batch> {
+        let place = Span::new(0..2).unwrap();
+        Batch::new("{}", &vec![Place { text: place, name: place }; events])
+    }
+
+    #[test]
+    fn a_thread_keeps_one_share_and_takes_the_next_event_with_it() {
+        let (first, second) = (batch(2), batch(2));
+
+        drop(Share::of(&first));
+        assert_eq!(Arc::strong_count(&first), 2);
+        let share = Share::of(&first);
+        assert_eq!(Arc::strong_count(&first), 2);
+        drop((share.clone(), share));
+        assert_eq!(Arc::strong_count(&first), 2);
+
+        drop(Share::of(&second));
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 2));
+    }
+
+    #[test]
+    fn an_event_that_is_alone_is_not_kept() {
+        let batch = batch(1);
+
+        drop(Share::of(&batch));
+
+        assert_eq!(Arc::strong_count(&batch), 1);
+    }
+
+    #[test]
+    fn a_share_may_end_on_another_thread_also_while_that_ends() {
+        thread_local!(static LAST: Cell<Option<Share>> = const { Cell::new(None) });
+        let batch = batch(2);
+        let share = Share::of(&batch);
+
+        std::thread::spawn(move || LAST.set(Some(share))).join().unwrap();
+
+        assert_eq!(Arc::strong_count(&batch), 1);
+    }
+}

@@ -120,3 +120,71 @@ impl Stretch {
         self.from..self.to
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Span;
+    use crate::event::Place;
+    use proptest::prelude::*;
+
+    /// A batch of events whose texts are their names, each with a line end behind it.
+    fn batch(names: &[String]) -> Arc<Batch> {
+        let mut text = String::new();
+        let places: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let place = Span::new(text.len()..text.len() + name.len()).unwrap();
+                text += &format!("{name}\r\n");
+                Place { text: place, name: place }
+            })
+            .collect();
+        Batch::new(text, &places)
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<String>),
+        Pop,
+        Remove { name: String, passed: usize },
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            prop::collection::vec("[a-d]{1,3}", 1..9).prop_map(Step::Push),
+            Just(Step::Pop),
+            ("[a-d]", 0_usize..9).prop_map(|(name, passed)| Step::Remove { name, passed }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn batches_are_taken_from_as_if_each_event_were_alone(steps in prop::collection::vec(any_step(), 0..40)) {
+            let (mut unread, mut model) = (Unread::default(), VecDeque::new());
+            let mut kept = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(names) => {
+                        unread.push(batch(&names));
+                        model.extend(names);
+                    }
+                    Step::Pop => {
+                        prop_assert_eq!(unread.first().map(|event| event.text().to_owned()), model.front().cloned());
+                        kept.push((unread.pop(), model.pop_front()));
+                    }
+                    Step::Remove { name, passed } => {
+                        let wanted = |it: &str| it.starts_with(&name);
+                        let found = unread.find(passed, |name, text| name == text && wanted(name));
+                        let at = model.iter().skip(passed).position(|it| wanted(it)).map(|at| passed + at);
+                        kept.push((found.and_then(|found| unread.remove(found)), at.and_then(|at| model.remove(at))));
+                    }
+                }
+                prop_assert_eq!(unread.len(), model.len());
+                prop_assert_eq!(unread.bytes(), model.iter().map(String::len).sum::<usize>());
+            }
+            for (event, text) in kept {
+                prop_assert_eq!(event.map(|event| event.name().to_owned()), text);
+            }
+        }
+    }
+}
