@@ -25,14 +25,24 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::next`].
     pub(crate) fn next_events(&mut self) -> Result<Option<Run<'_>>, Malformed> {
-        if let Some(why) = self.spoiled.take() {
-            return Err(why);
+        if self.spoiled.is_some() {
+            return self.spoiled.take().map_or(Ok(None), Err);
         }
-        self.places.clear();
-        let length = self.read_run();
+        // Looked at for each reply, too, which is no event.
+        if !matches!(self.buffer.unread(), [b'{', b'"', b't', ..] | [b' ' | b'\r' | b'\n' | b'\t', ..]) {
+            return Ok(None);
+        }
+        match self.read_run() {
+            0 => Ok(None),
+            length => self.checked_run(length),
+        }
+    }
+
+    /// The run of this length that was handed out, as text.
+    fn checked_run(&mut self, length: usize) -> Result<Option<Run<'_>>, Malformed> {
         let run = self.buffer.behind(length);
         match std::str::from_utf8(run) {
-            Ok(text) => Ok((!text.is_empty()).then_some(Run { text, places: &self.places })),
+            Ok(text) => Ok(Some(Run { text, places: &self.places })),
             Err(error) => {
                 // Those before the first that is spoiled are events all the same.
                 let valid = error.valid_up_to();
@@ -57,6 +67,7 @@ impl Decoder {
             return 0;
         }
         self.skip_blanks();
+        self.places.clear();
         // What was searched in vain for the end of a line is not all there.
         if self.searched > 0 {
             return 0;
