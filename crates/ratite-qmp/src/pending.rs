@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 
 use crate::command::Command;
 
@@ -17,9 +19,30 @@ use crate::command::Command;
 pub(crate) struct Pending<W> {
     urgent: BTreeMap<u64, (Command, W)>,
     waiting: BTreeMap<u64, (Command, W)>,
-    in_flight: HashMap<u64, Waiter<W>>,
+    in_flight: HashMap<u64, Waiter<W>, BuildHasherDefault<OwnIds>>,
     in_band_in_flight: usize,
     window: usize,
+}
+
+/// Spreads ids that we count up ourselves, so that nobody can choose those that meet.
+#[derive(Debug, Default)]
+struct OwnIds(u64);
+
+impl Hasher for OwnIds {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // An odd number whose bits look random (2^64 over the golden ratio): the table looks at the highest bits and the lowest.
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Whoever waits for the reply to a command that was sent.
@@ -36,16 +59,27 @@ impl<W> Pending<W> {
         Self {
             urgent: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            in_flight: HashMap::new(),
+            in_flight: HashMap::default(),
             in_band_in_flight: 0,
             window,
         }
+    }
+
+    /// Whether nobody waits for anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty() && self.urgent.is_empty()
     }
 
     /// Takes a command that is to be sent when its turn comes.
     pub(crate) fn ask(&mut self, id: u64, command: Command, who: W) {
         let queue = if command.oob { &mut self.urgent } else { &mut self.waiting };
         queue.insert(id, (command, who));
+    }
+
+    /// Takes a command of this `name` that was sent in band as soon as it was asked.
+    pub(crate) fn begin(&mut self, id: u64, name: String, who: W) {
+        self.in_band_in_flight += 1;
+        self.in_flight.insert(id, Waiter { name, who, in_band: true });
     }
 
     /// The next command to be sent, which is in flight from now on. Those out of band come first.
