@@ -252,11 +252,14 @@ impl Tenancy {
     /// Ends the connection, for `why` if there is a reason to be told.
     fn end(&self, why: Option<&Disconnect>) {
         let mut state = self.berth.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Here(connection) = std::mem::replace(&mut *state, State::Over(None))
-            && let Some(why) = why
+        if matches!(*state, State::Here(_))
+            && let State::Here(mut connection) = std::mem::replace(&mut *state, State::Over(None))
         {
-            // Within the lock: whoever finds that it is over finds out why.
-            *state = State::Over(connection.end(why));
+            // Within the lock: who finds that it is over finds out why.
+            *state = State::Over(match why {
+                Some(why) => connection.end(why),
+                None => connection.take_answer(),
+            });
         }
         drop(state);
         let Wakers { caller, task: _ } = std::mem::take(&mut *self.berth.wakers());
