@@ -181,7 +181,7 @@ impl Connection {
             && self.unwritable.is_none()
             && self.wire.is_at_hand()
             && self.desk.seat.is_none()
-            && self.desk.pending.is_empty()
+            && self.desk.pending.is_lonely()
             && self.desk.requests.is_empty()
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct Pending<W> {
     in_flight: HashMap<u64, Waiter<W>, BuildHasherDefault<OwnIds>>,
     in_band_in_flight: usize,
     window: usize,
+    /// How many have been asked at once since there was none, and whether that was more than one the last time.
+    at_once: usize,
+    is_crowd: bool,
 }
 
 /// Spreads ids that we count up ourselves, so that nobody can choose those that meet.
@@ -62,24 +65,40 @@ impl<W> Pending<W> {
             in_flight: HashMap::default(),
             in_band_in_flight: 0,
             window,
+            at_once: 0,
+            is_crowd: false,
         }
     }
 
-    /// Whether nobody waits for anything.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nobody waits for anything, and most probably only one will, since it was so before.
+    pub(crate) fn is_lonely(&self) -> bool {
+        self.is_empty() && !self.is_crowd
+    }
+
+    fn is_empty(&self) -> bool {
         self.in_flight.is_empty() && self.waiting.is_empty() && self.urgent.is_empty()
+    }
+
+    /// Looks whether there is nothing left of what was asked.
+    fn look(&mut self) {
+        if self.is_empty() {
+            self.is_crowd = self.at_once > 1;
+            self.at_once = 0;
+        }
     }
 
     /// Takes a command that is to be sent when its turn comes.
     pub(crate) fn ask(&mut self, id: u64, command: Command, who: W) {
         let queue = if command.oob { &mut self.urgent } else { &mut self.waiting };
         queue.insert(id, (command, who));
+        self.at_once += 1;
     }
 
     /// Takes a command of this `name` that was sent in band as soon as it was asked.
     pub(crate) fn begin(&mut self, id: u64, name: String, who: W) {
         self.in_band_in_flight += 1;
         self.in_flight.insert(id, Waiter { name, who, in_band: true });
+        self.at_once += 1;
     }
 
     /// The next command to be sent, which is in flight from now on. Those out of band come first.
@@ -99,6 +118,7 @@ impl<W> Pending<W> {
     pub(crate) fn complete(&mut self, id: u64) -> Option<Waiter<W>> {
         let waiter = self.in_flight.remove(&id)?;
         self.in_band_in_flight -= usize::from(waiter.in_band);
+        self.look();
         Some(waiter)
     }
 
@@ -107,12 +127,14 @@ impl<W> Pending<W> {
         if self.urgent.remove(&id).is_none() && self.waiting.remove(&id).is_none() {
             self.complete(id);
         }
+        self.look();
     }
 
     /// Everybody whose command is in flight, in the order of their commands.
     pub(crate) fn take_in_flight(&mut self) -> Vec<Waiter<W>> {
         self.in_band_in_flight = 0;
         let mut all: Vec<(u64, Waiter<W>)> = self.in_flight.drain().collect();
+        self.look();
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, waiter)| waiter).collect()
     }
@@ -164,6 +186,24 @@ mod tests {
         assert!(sent(&mut pending).is_empty());
         pending.complete(1);
         assert_eq!(sent(&mut pending), [3]);
+    }
+
+    #[test]
+    fn it_is_lonely_again_once_one_alone_was_answered() {
+        let mut pending = Pending::with_window(9);
+        assert!(pending.is_lonely());
+        (1..=3).for_each(|id| pending.ask(id, command("x"), "who"));
+        assert_eq!(sent(&mut pending), [1, 2, 3]);
+        assert!(!pending.is_lonely());
+
+        (1..=2).for_each(|id| drop(pending.complete(id)));
+        pending.give_up(3);
+        assert!(!pending.is_lonely());
+        pending.begin(4, "x".into(), "who");
+        assert!(!pending.is_lonely());
+        pending.complete(4);
+
+        assert!(pending.is_lonely());
     }
 
     #[test]
