@@ -327,16 +327,16 @@ impl Connection {
 
 /// Why a command cannot be sent over this connection.
 fn refusal(command: &Command, oob: bool, carries_descriptors: bool) -> Option<ExecuteError> {
-    let name = command.name.clone();
+    let name = || command.name.clone();
     if command.oob && !oob {
-        return Some(ExecuteError::NoOob { command: name });
+        return Some(ExecuteError::NoOob { command: name() });
     }
     if !command.fds.is_empty() && !carries_descriptors {
-        return Some(ExecuteError::NoDescriptors { command: name });
+        return Some(ExecuteError::NoDescriptors { command: name() });
     }
     let count = command.fds.len();
-    (count > MOST_DESCRIPTORS).then_some(ExecuteError::TooManyDescriptors {
-        command: name,
+    (count > MOST_DESCRIPTORS).then(|| ExecuteError::TooManyDescriptors {
+        command: name(),
         count,
         most: MOST_DESCRIPTORS,
     })

@@ -5,8 +5,8 @@
 //!             └────────────┴── given up ──────┘
 //! ```
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::hash::BuildHasherDefault;
 use std::hash::Hasher;
 
@@ -17,14 +17,48 @@ use crate::command::Command;
 /// Ids are the caller's to give, and never given twice, so a late reply finds nobody rather than somebody else.
 #[derive(Debug)]
 pub(crate) struct Pending<W> {
-    urgent: BTreeMap<u64, (Command, W)>,
-    waiting: BTreeMap<u64, (Command, W)>,
+    urgent: Queue<W>,
+    waiting: Queue<W>,
     in_flight: HashMap<u64, Waiter<W>, BuildHasherDefault<OwnIds>>,
     in_band_in_flight: usize,
     window: usize,
     /// How many have been asked at once since there was none, and whether that was more than one the last time.
     at_once: usize,
     is_crowd: bool,
+}
+
+/// Commands in the order of their ids, which is mostly that in which they come.
+#[derive(Debug)]
+struct Queue<W>(VecDeque<(u64, Command, W)>);
+
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<W> Queue<W> {
+    fn insert(&mut self, id: u64, command: Command, who: W) {
+        let place = match self.0.back() {
+            Some((last, ..)) if *last > id => self.0.partition_point(|(other, ..)| *other < id),
+            _ => self.0.len(),
+        };
+        self.0.insert(place, (id, command, who));
+    }
+
+    fn pop_first(&mut self) -> Option<(u64, Command, W)> {
+        self.0.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether it was there.
+    fn remove(&mut self, id: u64) -> bool {
+        let place = self.0.binary_search_by_key(&id, |(other, ..)| *other);
+        place.is_ok_and(|place| self.0.remove(place).is_some())
+    }
 }
 
 /// Spreads ids that we count up ourselves, so that nobody can choose those that meet.
@@ -60,8 +94,8 @@ impl<W> Pending<W> {
     /// No commands; of those in band, at most `window` are to be in flight at once.
     pub(crate) fn with_window(window: usize) -> Self {
         Self {
-            urgent: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            urgent: Queue::default(),
+            waiting: Queue::default(),
             in_flight: HashMap::default(),
             in_band_in_flight: 0,
             window,
@@ -90,7 +124,7 @@ impl<W> Pending<W> {
     /// Takes a command that is to be sent when its turn comes.
     pub(crate) fn ask(&mut self, id: u64, command: Command, who: W) {
         let queue = if command.oob { &mut self.urgent } else { &mut self.waiting };
-        queue.insert(id, (command, who));
+        queue.insert(id, command, who);
         self.at_once += 1;
     }
 
@@ -103,7 +137,7 @@ impl<W> Pending<W> {
 
     /// The next command to be sent, which is in flight from now on. Those out of band come first.
     pub(crate) fn next(&mut self) -> Option<(u64, Command)> {
-        let (id, (command, who)) = match self.urgent.pop_first() {
+        let (id, command, who) = match self.urgent.pop_first() {
             Some(urgent) => urgent,
             None if self.in_band_in_flight < self.window => self.waiting.pop_first()?,
             None => return None,
@@ -124,7 +158,7 @@ impl<W> Pending<W> {
 
     /// Forgets a command that nobody waits for any more; it takes no place in the window.
     pub(crate) fn give_up(&mut self, id: u64) {
-        if self.urgent.remove(&id).is_none() && self.waiting.remove(&id).is_none() {
+        if !self.urgent.remove(id) && !self.waiting.remove(id) {
             self.complete(id);
         }
         self.look();
@@ -142,10 +176,9 @@ impl<W> Pending<W> {
     /// Everybody who waits, those first whose command is in flight.
     pub(crate) fn take_all(&mut self) -> Vec<Waiter<W>> {
         let mut all = self.take_in_flight();
-        let unsent = std::mem::take(&mut self.urgent)
-            .into_values()
-            .chain(std::mem::take(&mut self.waiting).into_values());
-        all.extend(unsent.map(|(command, who)| Waiter { in_band: !command.oob, name: command.name, who }));
+        let unsent =
+            std::mem::take(&mut self.urgent).0.into_iter().chain(std::mem::take(&mut self.waiting).0);
+        all.extend(unsent.map(|(_, command, who)| Waiter { in_band: !command.oob, name: command.name, who }));
         all
     }
 }

@@ -139,10 +139,11 @@ impl Wire {
         };
         let more = messages.take_while(fits).count();
         if more == 0 {
-            Vec::new()
-        } else {
-            self.outgoing.iter().take(1 + more).flat_map(Outgoing::rest).copied().collect()
+            return Vec::new();
         }
+        let mut together = Vec::with_capacity(MOST_BYTES_AT_ONCE.min(length) + first.rest().len());
+        self.outgoing.iter().take(1 + more).for_each(|message| together.extend_from_slice(message.rest()));
+        together
     }
 
     /// Says that `count` bytes have gone.
