@@ -47,7 +47,7 @@ pub(crate) struct Berth {
 
 #[derive(Debug)]
 enum State {
-    Here(Connection),
+    Here(Box<Connection>),
     /// With the answer that nobody has taken from the seat yet.
     Over(Option<Answered>),
 }
@@ -65,7 +65,7 @@ impl Berth {
     pub(crate) fn new(connection: Connection) -> Arc<Self> {
         let runtime = Handle::current();
         Arc::new(Self {
-            state: Mutex::new(State::Here(connection)),
+            state: Mutex::new(State::Here(Box::new(connection))),
             wakers: Mutex::default(),
             has_news: AtomicBool::new(true),
             is_read_elsewhere: AtomicBool::new(false),

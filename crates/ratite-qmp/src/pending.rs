@@ -115,7 +115,7 @@ impl<W> Pending<W> {
 
     /// Looks whether there is nothing left of what was asked.
     fn look(&mut self) {
-        if self.is_empty() {
+        if self.at_once > 0 && self.is_empty() {
             self.is_crowd = self.at_once > 1;
             self.at_once = 0;
         }
