@@ -17,6 +17,7 @@ use std::task::Poll;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
+use std::time::Instant;
 
 use rustix::net::RecvFlags;
 use tokio::runtime::Handle;
@@ -130,11 +131,17 @@ impl Berth {
     }
 
     /// Waits for the answer to the command that has the seat on this very thread, if that may wait
-    /// ([`crate::on_this_thread`]). None if the answer has to be waited for in another way.
-    pub(crate) fn wait_here(&self, limit: Duration) -> Option<Answered> {
+    /// ([`crate::on_this_thread`]). If the answer has to be waited for in another way, how long this has taken.
+    pub(crate) fn wait_here(&self, limit: Duration) -> Result<Answered, Duration> {
         if limit < PATIENCE || !patience::take() {
-            return None;
+            return Err(Duration::ZERO);
         }
+        let start = Instant::now();
+        self.read_here().ok_or_else(|| start.elapsed())
+    }
+
+    /// Reads until the answer is there, or for a moment nothing comes.
+    fn read_here(&self) -> Option<Answered> {
         let socket = self.look(|connection| connection.watched())??;
         let _reads = Reads::begin(self);
         let mut bytes = [0; SMALL];

@@ -28,6 +28,7 @@ use crate::connection::Answer;
 use crate::connection::Answered;
 use crate::connection::Connection;
 use crate::connection::Request;
+use crate::deadline::TimedOut;
 use crate::deadline::within;
 use crate::error::Disconnect;
 use crate::error::Error;
@@ -183,18 +184,20 @@ impl Client {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         // With no time at all, nothing is to be sent.
         let begun = if limit.is_zero() { Err(command) } else { self.write(id, command).await };
-        if begun.is_ok()
-            && let Some(answer) = self.shared.berth.wait_here(limit)
-        {
-            return answer;
+        let mut left = limit;
+        if begun.is_ok() {
+            match self.shared.berth.wait_here(limit) {
+                Ok(answer) => return answer,
+                Err(waited) => left = limit.saturating_sub(waited),
+            }
         }
         let asked = match begun {
             Ok(()) => Asked::begun(id, self),
             Err(command) => Asked::handed_over(id, command, self).ok_or_else(|| self.disconnected(name))?,
         };
-        match within(limit, ReplyTo(name), asked).await {
+        match within(left, ReplyTo(name), asked).await {
             Ok(answer) => answer.unwrap_or_else(|| Err(self.disconnected(name))),
-            Err(timed_out) => Err(ExecuteError::TimedOut(timed_out)),
+            Err(TimedOut { what, .. }) => Err(ExecuteError::TimedOut(TimedOut { what, limit })),
         }
     }
 

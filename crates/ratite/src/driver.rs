@@ -3,7 +3,8 @@
 //! A blocking call would cost two wake-ups of another thread if the runtime's thread had to do all the work: one to
 //! begin it and one to tell of its end. So the thread hands the runtime over to the caller, who then sleeps in the kernel
 //! on the very sockets that he waits for. The thread takes it back once nobody has been waiting for a moment, since consoles
-//! have to be read and children reaped while the caller computes.
+//! have to be read and children reaped while the caller computes. A caller with a single command sleeps on its socket alone, for
+//! some milliseconds at most, and drives when nobody has for a moment.
 //!
 //! ```text
 //! the thread drives ── a caller comes ─► callers drive ── none for a moment ─► the thread drives
@@ -28,6 +29,7 @@ use std::time::Instant;
 
 use ratite_qmp::on_this_thread;
 use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -96,7 +98,7 @@ impl Driver {
 
     /// Waits for `future`, and drives the runtime meanwhile if nobody else does.
     ///
-    /// Who is alone with a command sleeps on its socket itself, and lets the runtime stand still for at most [`MOMENT`].
+    /// Who is alone with a command sleeps on its socket itself, unless the runtime has stood still for a [`MOMENT`].
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.called.store(self.now(), SeqCst);
         let is_alone = self.waiting.fetch_add(1, SeqCst) == 0;
@@ -104,7 +106,7 @@ impl Driver {
         let mut future = pin!(future);
         if self.drives.load(SeqCst) {
             self.asked.notify_one();
-        } else if is_alone && self.since(&self.driven) < MOMENT {
+        } else if is_alone && self.since(&self.driven) < MOMENT && Handle::try_current().is_err() {
             let _within = self.runtime.enter();
             let mut nobody = Context::from_waker(Waker::noop());
             // The runtime asks again what is not ready now.
