@@ -6,6 +6,7 @@
 mod accelerator;
 pub mod blocking;
 mod channels;
+mod child;
 mod check;
 mod command_line;
 mod config;
