@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -41,6 +43,8 @@ pub(crate) struct Child {
     /// Readable once it has ended; `None` of one that was reaped by the program before that could be had.
     pidfd: Option<Arc<OwnedFd>>,
     rest: Mutex<Rest>,
+    /// How many wait for its end on a runtime that sees it.
+    attending: AtomicUsize,
     publish: watch::Sender<State>,
 }
 
@@ -78,6 +82,7 @@ impl Child {
             started,
             pidfd: pidfd.map(Arc::new),
             rest: Mutex::new(Rest { reaped: false, announce }),
+            attending: AtomicUsize::new(0),
             publish,
         };
         if let Some(announce) = announce {
@@ -94,6 +99,16 @@ impl Child {
         self.pidfd.clone()
     }
 
+    /// Says that somebody who sees its end waits for it, as long as what is returned lives.
+    pub(crate) fn attend(self: Arc<Self>) -> Attending {
+        self.attending.fetch_add(1, Ordering::Relaxed);
+        Attending(self)
+    }
+
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attending.load(Ordering::Relaxed) > 0
+    }
+
     fn is_reaped(&self) -> bool {
         self.rest().reaped
     }
@@ -104,16 +119,20 @@ impl Child {
             return Err(Errno::CHILD);
         }
         let rest = self.rest();
-        match (rest.reaped, self.own_group) {
-            (true, _) => Err(Errno::SRCH),
-            (false, true) => rustix::process::kill_process_group(self.pid, signal),
-            (false, false) => rustix::process::kill_process(self.pid, signal),
+        if rest.reaped { Err(Errno::SRCH) } else { self.send(signal) }
+    }
+
+    /// The same where it is known not to be reaped.
+    fn send(&self, signal: Signal) -> rustix::io::Result<()> {
+        match self.own_group {
+            true => rustix::process::kill_process_group(self.pid, signal),
+            false => rustix::process::kill_process(self.pid, signal),
         }
     }
 
     /// Does what is to be done at its end, where that is no more than to kill its group and to reap it; it has ended. Whether it
     /// is reaped.
-    pub(crate) fn end_at_once(&self) -> bool {
+    fn end_at_once(&self) -> bool {
         if self.parent != std::process::id() || self.mark.is_some() || strays::come_to_us() {
             return self.is_reaped();
         }
@@ -149,11 +168,11 @@ impl Child {
 
     /// Whether it is reaped now, by whomever.
     fn kill_and_reap(&self, after: Duration) -> bool {
-        let _gone = self.signal(Signal::KILL);
         let mut rest = self.rest();
         if rest.reaped {
             return true;
         }
+        let _gone = self.send(Signal::KILL);
         if let Some(announce) = rest.announce.take() {
             announce(self.number(), false);
         }
@@ -186,5 +205,22 @@ impl Child {
 
     fn rest(&self) -> MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits for a child's end, and sees to it.
+#[derive(Debug)]
+pub(crate) struct Attending(Arc<Child>);
+
+impl Attending {
+    /// See [`Child::end_at_once`].
+    pub(crate) fn end_at_once(&self) -> bool {
+        self.0.end_at_once()
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        self.0.attending.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -140,6 +140,7 @@ struct Prepared {
 
 async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<Prepared, LaunchError> {
     let number = next_machine();
+    Process::herald(number);
     let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
     let alone = folder.is_none();
     let folder = folder.map_or_else(made_here, Ok)?;
@@ -161,6 +162,7 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let kind = program::kind(command_line.program().as_ref(), config.search_path().as_deref());
     let may_stray = !config.wrapper.is_empty() || kind == program::Kind::Script;
     let spawn = Spawn {
+        launch: Some(number),
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
         environment,

@@ -23,6 +23,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -48,6 +50,7 @@ use crate::life::Life;
 use crate::life::State;
 use crate::procfs::named;
 use crate::runtime::aside;
+use crate::runtime::pass;
 use crate::starter;
 use crate::starter::NotStarted;
 use crate::starter::Start;
@@ -55,6 +58,8 @@ use crate::starter::Start;
 /// What to start, ready for the kernel.
 #[derive(Debug)]
 pub(crate) struct Spawn {
+    /// What was said of it before, see [`Process::herald`].
+    pub(crate) launch: Option<u64>,
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
@@ -105,6 +110,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Says that a process will be started soon, so that the supervisor awakes, and gets ready for it, meanwhile. `launch` is that of
+    /// the [`Spawn`] to come.
+    pub(crate) fn herald(launch: u64) {
+        if COMING.load(Ordering::Relaxed) == 0
+            && let Ok(supervisor) = supervisor()
+        {
+            let _gone = supervisor.send(Request::Soon(launch));
+        }
+    }
+
     /// Begins to start a process; our copies of what it is given close with that.
     ///
     /// If the caller goes away meanwhile, the process is killed as if its handle had been dropped.
@@ -112,6 +127,7 @@ impl Process {
         let (answer, outcome) = oneshot::channel();
         let (publish, state) = watch::channel(State::Running);
         let request = Request::Machine(Box::new(Birth { spawn, publish, state: state.clone() }), answer);
+        COMING.fetch_add(1, Ordering::Relaxed);
         supervisor()?.send(request).map_err(|_| supervisor_is_gone())?;
         Ok(Starting { answer: outcome, state })
     }
@@ -151,11 +167,12 @@ impl Process {
         let (life, child, here) = (self.life.clone(), Arc::clone(&self.child), self.here.clone());
         async move {
             if let Some(here) = here {
+                let attending = child.attend();
                 tokio::select! {
                     biased;
                     exited = life.clone().wait() => return exited,
                     // An error means that the runtime is gone.
-                    Ok(_ended) = here.readable() => drop(child.end_at_once()),
+                    Ok(_ended) = here.readable() => drop(attending.end_at_once()),
                     else => {}
                 }
             }
@@ -215,7 +232,12 @@ struct Birth {
     state: watch::Receiver<State>,
 }
 
+/// How many processes wait to be started.
+static COMING: AtomicUsize = AtomicUsize::new(0);
+
 enum Request {
+    /// To get ready for the start of this launch's process.
+    Soon(u64),
     Machine(Box<Birth>, oneshot::Sender<io::Result<Process>>),
     Tied(Command, std::sync::mpsc::SyncSender<io::Result<Tied>>),
     Estate(Box<dyn Estate>),
@@ -272,6 +294,7 @@ fn live(inbox: mpsc::UnboundedReceiver<Request>, ready: &std::sync::mpsc::SyncSe
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = inbox.recv().await {
         match request {
+            Request::Soon(launch) => starter::get_ready(launch),
             // A handle that nobody takes is dropped here, which kills what it stands for. A task of its own, because the
             // end of this one would be the end of every machine.
             Request::Machine(birth, answer) => {
@@ -289,6 +312,7 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
 
 fn start(birth: Birth) -> io::Result<Process> {
     let Birth { spawn, publish, state } = birth;
+    COMING.fetch_sub(1, Ordering::Relaxed);
     let announce = spawn.own_group.then_some(spawn.announce);
     let started = Instant::now();
     let (pid, mark, estate) = fork(spawn)?;
@@ -311,6 +335,7 @@ fn start(birth: Birth) -> io::Result<Process> {
 /// Starts what is to be started. Our copies of the child's ends close with that: its death is an end of file for us.
 fn fork(spawn: Spawn) -> io::Result<(Pid, Option<String>, Box<dyn Estate>)> {
     let start = Start {
+        launch: spawn.launch,
         program: &spawn.program,
         arguments: &spawn.arguments,
         environment: &spawn.environment,
@@ -406,9 +431,16 @@ impl Drop for Owned {
     }
 }
 
+/// How long those who wait for an end on a runtime of their own have for it before the supervisor does it. Both at once would stand
+/// in each other's way.
+const MOMENT: Duration = Duration::from_millis(1);
+
 async fn supervise(owned: Owned, pidfd: Option<AsyncFd<Arc<OwnedFd>>>) {
     if let Some(pidfd) = pidfd {
         let _ended = pidfd.readable().await;
+        if owned.child.is_attended() {
+            pass(MOMENT).await;
+        }
     }
     // What is left of the group goes with its leader.
     owned.child.end().await;
