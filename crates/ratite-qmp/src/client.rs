@@ -108,7 +108,9 @@ impl Client {
     async fn begin(socket: Socket, options: Options) -> Result<Self, Error> {
         let mut wire = Wire::new(socket, options.limits, options.transcript);
         let (greeting, capabilities) = if options.handshake {
-            let session = handshake(&mut wire, &options.capabilities, &options.subscriptions).await?;
+            let foreseen = options.foreseen.as_deref();
+            let session =
+                handshake(&mut wire, &options.capabilities, foreseen, &options.subscriptions).await?;
             (Some(session.greeting), session.capabilities)
         } else {
             (None, Vec::new())

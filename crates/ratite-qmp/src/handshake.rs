@@ -4,6 +4,9 @@
 //! connected ─► greeting ─► qmp_capabilities sent ─► its reply ─► ready
 //! ```
 //!
+//! Where it is known what the greeting will offer, `qmp_capabilities` goes out before it: QEMU reads it in its time. If the offer is
+//! another one, it refuses, and is asked again.
+//!
 //! Events may come at any point after the greeting and go to the listeners that are already there.
 
 use serde_json::json;
@@ -38,14 +41,32 @@ pub(crate) struct Session {
 pub(crate) async fn handshake(
     wire: &mut Wire,
     wanted: &[String],
+    foreseen: Option<&[String]>,
     subscriptions: &[Subscription],
 ) -> Result<Session, Error> {
+    let asked = foreseen.map(|offered| common(wanted, offered));
+    if let Some(asked) = &asked {
+        ask(wire, asked);
+    }
     let greeting = expect_greeting(wire).await?;
-    let offered = &greeting.capabilities;
-    let capabilities: Vec<String> =
-        wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect();
-    negotiate(wire, &capabilities, subscriptions).await?;
+    let capabilities = common(wanted, &greeting.capabilities);
+    let capabilities = match asked {
+        Some(asked) => match granted(wire, subscriptions).await {
+            // What was asked for in vain is not on, whatever the peer says.
+            Ok(()) => common(&asked, &capabilities),
+            Err(Error::Negotiation(_)) if asked != capabilities => {
+                negotiate(wire, capabilities, subscriptions).await?
+            }
+            Err(error) => return Err(error),
+        },
+        None => negotiate(wire, capabilities, subscriptions).await?,
+    };
     Ok(Session { greeting, capabilities })
+}
+
+/// Those of `wanted` that are offered.
+fn common(wanted: &[String], offered: &[String]) -> Vec<String> {
+    wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect()
 }
 
 async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
@@ -66,14 +87,23 @@ async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
 
 async fn negotiate(
     wire: &mut Wire,
-    capabilities: &[String],
+    capabilities: Vec<String>,
     subscriptions: &[Subscription],
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
+    ask(wire, &capabilities);
+    granted(wire, subscriptions).await?;
+    Ok(capabilities)
+}
+
+fn ask(wire: &mut Wire, capabilities: &[String]) {
     let mut command = Command::new("qmp_capabilities");
     if !capabilities.is_empty() {
         command = command.arguments(json!({ "enable": capabilities })).expect("strings serialise");
     }
     wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new(), false);
+}
+
+async fn granted(wire: &mut Wire, subscriptions: &[Subscription]) -> Result<(), Error> {
     loop {
         let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
             Message::Reply(reply) => reply,

@@ -74,19 +74,21 @@ pub(crate) async fn launch(
     folder: Option<WorkFolder>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line } =
+    let Prepared { program, spawn, channels, consoles, reach, log, work_folder, command_line } =
         prepare(config, folder).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
     let on_pair = matches!(channels.monitor, MonitorChannel::Pair(_));
-    let starting = start(config, &command_line, kind, spawn)?;
+    let starting = start(config, &command_line, program.kind, spawn)?;
 
     // From here a process may exist: every failure has to end it.
     let (process, lines) = match on_pair {
         // What it says, or that there is nobody to say it, comes by the pair: its start is not waited for before.
         true => {
             let over = starting.over();
-            let lines = connect_all(config, None, over, channels).await;
+            // A wrapper says nothing of the QEMU in it.
+            let binary = config.wrapper.is_empty().then_some(&program);
+            let lines = connect_all(config, Peer::Paired(binary), over, channels).await;
             let mut process = started_within(config, &command_line, starting).await?;
             // Where a socket of ours is, the process's end can be watched, too.
             process.watch_here();
@@ -95,7 +97,7 @@ pub(crate) async fn launch(
         false => {
             let process = started_within(config, &command_line, starting).await?;
             let over = process.wait();
-            let lines = connect_all(config, Some(process.pid()), over, channels).await;
+            let lines = connect_all(config, Peer::Process(process.pid()), over, channels).await;
             (process, lines)
         }
     };
@@ -128,7 +130,7 @@ pub(crate) async fn launch(
 
 /// Everything that a machine needs before its process exists. Dropping it undoes it.
 struct Prepared {
-    kind: program::Kind,
+    program: program::Looked,
     spawn: Spawn,
     channels: Channels,
     consoles: Vec<(String, Console)>,
@@ -159,8 +161,8 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
     let mut environment = config.environment.clone();
     environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
     // QEMU itself stays where it is put; what a wrapper or a script does is its own affair.
-    let kind = program::kind(command_line.program().as_ref(), config.search_path().as_deref());
-    let may_stray = !config.wrapper.is_empty() || kind == program::Kind::Script;
+    let program = program::look_at(command_line.program().as_ref(), config.search_path().as_deref());
+    let may_stray = !config.wrapper.is_empty() || program.kind == program::Kind::Script;
     let spawn = Spawn {
         launch: Some(number),
         program: command_line.program().to_owned(),
@@ -180,7 +182,7 @@ async fn prepare(config: &MachineConfig, folder: Option<WorkFolder>) -> Result<P
             reach: reach.as_ref().map(|reach| reach.folder.clone()),
         }),
     };
-    Ok(Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line })
+    Ok(Prepared { program, spawn, channels, consoles, reach, log, work_folder, command_line })
 }
 
 /// What a machine's process leaves.
@@ -325,11 +327,19 @@ enum Fault {
 /// The monitor, and who hears of the guest's panic.
 type Heard = (MonitorSession, Listener);
 
-/// Every fallible step after the process is told to start, raced with its end and the limit. Its number is needed where
-/// others could come before it.
+/// Who is at the other end of the monitor.
+#[derive(Debug, Clone, Copy)]
+enum Peer<'a> {
+    /// Whoever has the other end of our pair; the program, if it is QEMU itself.
+    Paired(Option<&'a program::Looked>),
+    /// This process, or a descendant of it: others could connect before it.
+    Process(u32),
+}
+
+/// Every fallible step after the process is told to start, raced with its end and the limit.
 async fn connect_all(
     config: &MachineConfig,
-    pid: Option<u32>,
+    peer: Peer<'_>,
     over: impl Future,
     channels: Channels,
 ) -> Result<Lines, Fault> {
@@ -339,7 +349,7 @@ async fn connect_all(
         let limit = config.timeouts.command;
         let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
         let agent = connect_agent(config, channels.agent).map_err(Fault::Channel)?;
-        let monitor = connect_monitor(config, pid, channels.monitor).await?;
+        let monitor = connect_monitor(config, peer, channels.monitor).await?;
         Ok(Lines { monitor, agent, qtest })
     };
     tokio::select! {
@@ -375,7 +385,7 @@ fn connect_agent(config: &MachineConfig, stream: Option<UnixStream>) -> io::Resu
 
 async fn connect_monitor(
     config: &MachineConfig,
-    pid: Option<u32>,
+    peer: Peer<'_>,
     channel: MonitorChannel,
 ) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
@@ -391,6 +401,10 @@ async fn connect_monitor(
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
+    let binary = if let Peer::Paired(binary) = peer { binary } else { None };
+    if let Some(offers) = binary.and_then(program::Looked::offers) {
+        options = options.foreseen(offers);
+    }
     let client = match channel {
         MonitorChannel::Off => return Ok(None),
         MonitorChannel::Pair(stream) => {
@@ -405,11 +419,17 @@ async fn connect_monitor(
             }
         }
         MonitorChannel::Server(server) => {
-            let is_ours = |peer| pid.is_none_or(|pid| is_ours(peer, pid));
+            let is_ours = |credentials| match peer {
+                Peer::Paired(_) => true,
+                Peer::Process(pid) => is_ours(credentials, pid),
+            };
             let welcome = |peer: Option<PeerCredentials>| peer.is_none_or(is_ours);
             Client::accept(&server, welcome, options).await.map_err(Fault::Qmp)
         }
     }?;
+    if let (Some(binary), Some(greeting)) = (binary, client.greeting()) {
+        binary.remember(&greeting.capabilities);
+    }
     Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
 }
 

@@ -6,8 +6,8 @@
 mod accelerator;
 pub mod blocking;
 mod channels;
-mod child;
 mod check;
+mod child;
 mod command_line;
 mod config;
 mod console;

@@ -274,10 +274,7 @@ fn own_environment() -> io::Result<Vec<CString>> {
 }
 
 /// This environment with these changes.
-fn environment(
-    around: Vec<CString>,
-    changes: &[(OsString, Option<OsString>)],
-) -> io::Result<Vec<CString>> {
+fn environment(around: Vec<CString>, changes: &[(OsString, Option<OsString>)]) -> io::Result<Vec<CString>> {
     let is_of = |variable: &CString, name: &OsString| {
         variable.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
     };

@@ -30,14 +30,22 @@ pub struct Log {
     file: Arc<Closing>,
 }
 
-/// A file that is closed where nobody waits for it. The last descriptor of a log whose folder is removed lets the file system free
-/// them both, and some (ext4 with `discard`) wait for the disk then.
+/// A file, and whether it is closed where nobody waits for it. The last descriptor of a log whose folder is removed lets the file
+/// system free them both, and some (ext4 with `discard`) wait for the disk then. Where others want its name and its lock, it is
+/// closed at once.
 #[derive(Debug)]
-struct Closing(Option<File>);
+struct Closing {
+    file: Option<File>,
+    later: bool,
+}
 
 impl Closing {
-    fn new(file: File) -> Arc<Self> {
-        Arc::new(Self(Some(file)))
+    fn now(file: File) -> Arc<Self> {
+        Arc::new(Self { file: Some(file), later: false })
+    }
+
+    fn later(file: File) -> Arc<Self> {
+        Arc::new(Self { file: Some(file), later: true })
     }
 }
 
@@ -45,14 +53,17 @@ impl Deref for Closing {
     type Target = File;
 
     fn deref(&self) -> &File {
-        self.0.as_ref().expect("it is there until it is dropped")
+        self.file.as_ref().expect("it is there until it is dropped")
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let file = self.0.take();
-        later(|| drop(file));
+        let file = self.file.take();
+        match self.later {
+            true => later(|| drop(file)),
+            false => drop(file),
+        }
     }
 }
 
@@ -78,7 +89,7 @@ impl Log {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         loop {
             match unnamed.persist_noclobber(&path) {
-                Ok(()) => return Ok(Self { path, file: Closing::new(file) }),
+                Ok(()) => return Ok(Self { path, file: Closing::now(file) }),
                 Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
                     set_aside(&path)?;
                     unnamed = refused.path;
@@ -103,7 +114,7 @@ impl Log {
             file.set_permissions(Permissions::from_mode(mode | 0o600))?;
         }
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, file: Closing::new(file) })
+        Ok(Self { path, file: Closing::later(file) })
     }
 
     fn path_in(folder: &Path, name: &OsStr) -> PathBuf {
