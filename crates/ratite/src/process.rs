@@ -439,10 +439,14 @@ async fn supervise(owned: Owned, pidfd: Option<AsyncFd<Arc<OwnedFd>>>) {
     if let Some(pidfd) = pidfd {
         let _ended = pidfd.readable().await;
         if owned.child.is_attended() {
-            pass(MOMENT).await;
+            Box::pin(pass(MOMENT)).await;
         }
     }
-    // What is left of the group goes with its leader.
-    owned.child.end().await;
-    owned.bequeath().await;
+    // Boxed: it is not to take room all the time that the process runs.
+    Box::pin(async {
+        // What is left of the group goes with its leader.
+        owned.child.end().await;
+        owned.bequeath().await;
+    })
+    .await;
 }

@@ -6,10 +6,10 @@
 
 use std::future::Future;
 use std::io;
-use std::mem;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -85,51 +85,54 @@ where
     }
 }
 
-/// What is to be done by the thread of [`later`], and whose process that thread is in.
-static REST: Mutex<Option<(u32, Vec<Job>)>> = Mutex::new(None);
+/// How the thread of [`later`] is reached, and whose process it is in.
+static REST: Mutex<Option<(u32, mpsc::Sender<Job>)>> = Mutex::new(None);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How often the thread of [`later`] looks for what there is to do, and how often in vain before it goes.
-const LOOKS: (Duration, u32) = (Duration::from_millis(5), 20);
+/// How long the thread of [`later`] waits for more to do.
+const LINGERING: Duration = Duration::from_millis(100);
 
-/// How many jobs may wait for its next look.
-const MOST_JOBS: usize = 16;
-
-/// Does `work` within some milliseconds, where nobody waits for it, and without waking anybody now: on a thread that stays for a
-/// while, as more may come. On this one where there is none to be had.
+/// Does `work` where nobody waits for it: on a thread that stays for a while, as more may come. On this one where there is none to be
+/// had.
 pub(crate) fn later(work: impl FnOnce() + Send + 'static) {
     // In a process that was forked off, somebody may seem to hold the lock for ever.
     let Ok(mut rest) = REST.try_lock() else { return work() };
     let pid = std::process::id();
-    match &mut *rest {
-        Some((owner, jobs)) if *owner == pid && jobs.len() < MOST_JOBS => jobs.push(Box::new(work)),
-        Some((owner, _)) if *owner == pid => {
-            drop(rest);
-            work();
-        }
-        other => match thread::Builder::new().name("ratite-aside".into()).spawn(do_rest) {
-            Ok(_) => *other = Some((pid, vec![Box::new(work)])),
-            Err(_) => {
-                drop(rest);
-                work();
-            }
+    let job: Job = Box::new(work);
+    let job = match &*rest {
+        Some((owner, jobs)) if *owner == pid => match jobs.send(job) {
+            Ok(()) => return,
+            Err(mpsc::SendError(job)) => job,
         },
+        _ => job,
+    };
+    let (jobs, inbox) = mpsc::channel();
+    match thread::Builder::new().name("ratite-aside".into()).spawn(move || do_rest(&inbox)) {
+        Ok(_) => {
+            // The thread holds the other end until it has the lock, and so cannot have gone.
+            let _sent = jobs.send(job);
+            *rest = Some((pid, jobs));
+        }
+        Err(_) => {
+            drop(rest);
+            job();
+        }
     }
 }
 
-fn do_rest() {
-    let (pause, most) = LOOKS;
-    let mut in_vain = 0;
-    while in_vain < most {
-        thread::park_timeout(pause);
-        let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
-        let jobs = rest.as_mut().map(|(_, jobs)| mem::take(jobs)).unwrap_or_default();
-        in_vain = if jobs.is_empty() { in_vain + 1 } else { 0 };
-        if in_vain == most {
-            *rest = None;
+fn do_rest(inbox: &mpsc::Receiver<Job>) {
+    loop {
+        while let Ok(job) = inbox.recv_timeout(LINGERING) {
+            job();
         }
+        let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
+        // Sent before the lock was taken. Afterwards nobody sends any more.
+        let Ok(job) = inbox.try_recv() else {
+            *rest = None;
+            return;
+        };
         drop(rest);
-        jobs.into_iter().for_each(|job| job());
+        job();
     }
 }
