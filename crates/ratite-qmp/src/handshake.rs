@@ -20,6 +20,7 @@ use crate::listener::Subscription;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 use crate::message::Message;
+use crate::reply::Reply;
 use crate::reply::ReplyId;
 use crate::wire::Wire;
 
@@ -48,10 +49,10 @@ pub(crate) async fn handshake(
     if let Some(asked) = &asked {
         ask(wire, asked);
     }
-    let greeting = expect_greeting(wire).await?;
+    let (greeting, early) = expect_greeting(wire, asked.is_some()).await?;
     let capabilities = common(wanted, &greeting.capabilities);
     let capabilities = match asked {
-        Some(asked) => match granted(wire, subscriptions).await {
+        Some(asked) => match granted(wire, early, subscriptions).await {
             // What was asked for in vain is not on, whatever the peer says.
             Ok(()) => common(&asked, &capabilities),
             Err(Error::Negotiation(_)) if asked != capabilities => {
@@ -69,9 +70,18 @@ fn common(wanted: &[String], offered: &[String]) -> Vec<String> {
     wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect()
 }
 
-async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
-    let got = match wire.exchange().await {
-        Ok(Message::Greeting(greeting)) => return Ok(greeting),
+/// The greeting, and a reply that came before it to what was `asked` before it: a peer may answer first and greet then.
+async fn expect_greeting(wire: &mut Wire, asked: bool) -> Result<(Greeting, Option<Reply>), Error> {
+    let mut early = None;
+    let first = match wire.exchange().await {
+        Ok(Message::Reply(reply)) if asked && reply.id() == ReplyId::Ours(NEGOTIATION_ID) => {
+            early = Some(reply);
+            wire.exchange().await
+        }
+        first => first,
+    };
+    let got = match first {
+        Ok(Message::Greeting(greeting)) => return Ok((greeting, early)),
         Ok(Message::Reply(reply)) => excerpt(reply.text().as_bytes()),
         Ok(Message::Event(event)) => excerpt(event.text().as_bytes()),
         // What is no message at all is no greeting either; its first words say most about who this is.
@@ -91,7 +101,7 @@ async fn negotiate(
     subscriptions: &[Subscription],
 ) -> Result<Vec<String>, Error> {
     ask(wire, &capabilities);
-    granted(wire, subscriptions).await?;
+    granted(wire, None, subscriptions).await?;
     Ok(capabilities)
 }
 
@@ -103,9 +113,18 @@ fn ask(wire: &mut Wire, capabilities: &[String]) {
     wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new(), false);
 }
 
-async fn granted(wire: &mut Wire, subscriptions: &[Subscription]) -> Result<(), Error> {
+/// Waits until what was asked is granted; `early` is what the peer said to that before.
+async fn granted(
+    wire: &mut Wire,
+    mut early: Option<Reply>,
+    subscriptions: &[Subscription],
+) -> Result<(), Error> {
     loop {
-        let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
+        let next = match early.take() {
+            Some(reply) => Message::Reply(reply),
+            None => wire.exchange().await.map_err(Error::Disconnected)?,
+        };
+        let reply = match next {
             Message::Reply(reply) => reply,
             Message::Event(event) => {
                 for subscription in subscriptions {

@@ -411,3 +411,13 @@ async fn a_refusal_of_what_was_foreseen_rightly_is_told() {
     let error = soon(client).await.unwrap().expect_err("it was refused");
     assert!(matches!(error, Error::Negotiation(_)), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_what_was_foreseen_before_it_greets_is_understood() {
+    let (client, mut peer) = dial(Options::default().foreseen(["oob"]));
+    let negotiation = peer.command().await;
+    peer.answer(&negotiation, json!({})).await;
+    peer.say(GREETING).await;
+
+    assert_eq!(soon(client).await.unwrap().unwrap().capabilities(), ["oob"]);
+}
