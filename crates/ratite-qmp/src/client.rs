@@ -120,7 +120,9 @@ impl Client {
             socket.for_a_reader().map_err(|error| Error::Disconnected(Disconnect::io("take over", error)))?;
         let mut wire = Wire::new(socket, options.limits, options.transcript);
         let (greeting, capabilities) = if options.handshake {
-            let session = handshake(&mut wire, &options.capabilities, &options.subscriptions).await?;
+            let foreseen = options.foreseen.as_deref();
+            let session =
+                handshake(&mut wire, &options.capabilities, foreseen, &options.subscriptions).await?;
             (Some(session.greeting), session.capabilities)
         } else {
             (None, Vec::new())

@@ -7,6 +7,7 @@ mod accelerator;
 pub mod blocking;
 mod channels;
 mod check;
+mod child;
 mod command_line;
 mod config;
 mod console;
