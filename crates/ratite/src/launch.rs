@@ -180,7 +180,7 @@ async fn prepare(
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
         environment,
-        working_folder: working_folder(config, &work_folder),
+        working_folder: config.working_folder.beside(&work_folder),
         output,
         // What the child is to have moves into the spawn: our copies close with it.
         fds: std::mem::take(&mut channels.theirs),
@@ -264,14 +264,6 @@ async fn started_within(
 
 fn not_started(config: &MachineConfig, command_line: &CommandLine, source: io::Error) -> LaunchError {
     LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
-}
-
-fn working_folder(config: &MachineConfig, work_folder: &Path) -> Option<PathBuf> {
-    match &config.working_folder {
-        WorkingFolder::Callers => None,
-        WorkingFolder::Work => Some(work_folder.to_owned()),
-        WorkingFolder::At(folder) => Some(folder.clone()),
-    }
 }
 
 /// Numbers for this program's machines: for marks and default names.
