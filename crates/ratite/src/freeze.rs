@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::body::Files;
 use crate::body::Ram;
 use crate::body::Way;
+use crate::config::MachineConfig;
 use crate::console::Console;
 use crate::disks;
 use crate::disks::NotFreezable;
@@ -172,7 +173,10 @@ impl Course {
         let client = &running.monitor.as_ref().ok_or(NotFreezable::NoMonitor)?.client;
         let (body, files) = match &running.frame {
             Frame::Made { body, files } => (Body::clone(body), files.clone()),
-            Frame::Plain { config, descriptors } => {
+            Frame::Plain { config, arguments, descriptors } => {
+                let words = running.command_line.words();
+                let args = words[words.len() - arguments..].to_vec();
+                let config = &MachineConfig { args, ..MachineConfig::clone(config) };
                 // Where it runs is where its paths start.
                 let folder = std::fs::read_link(format!("/proc/{}/cwd", running.process.pid()));
                 let folder = folder.unwrap_or_else(|_| "/".into());
