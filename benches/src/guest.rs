@@ -1,0 +1,113 @@
+//! A Linux guest that waits for commands, by each way that leads to one.
+//!
+//! What a way needs to be prepared once, a template or a disk with a saved machine, lies in the folder of the run, from the
+//! first sample that wants it on.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use ratite::Console;
+use ratite::Machine;
+use ratite::MachineConfig;
+use ratite::RamTransfer;
+use ratite::Template;
+use ratite::TemplateCache;
+use ratite_tests::linux_guest;
+use tempfile::NamedTempFile;
+use tempfile::TempDir;
+
+use crate::other_end;
+use crate::scenario::Failure;
+
+/// The variable with the run's folder for what is prepared. A sample alone has one beside this program, which stays.
+pub(crate) const FOLDER: &str = "YARDSTICK_TEMPLATES";
+
+/// The limit of every wait for a guest. 32 that boot at once take a minute.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A folder for a run, beside this program: on a disk, and where what a killed run leaves behind is looked for.
+pub(crate) fn temporary_folder() -> Result<TempDir, Failure> {
+    let program = std::env::current_exe()?;
+    let beside = program.parent().ok_or("this program is in no folder")?;
+    Ok(tempfile::Builder::new().prefix("templates.").tempdir_in(beside)?)
+}
+
+/// The guest with so many MiB of RAM.
+pub(crate) fn config(mib: u32) -> MachineConfig {
+    linux_guest::machine(&[]).machine_type("q35").arg("-m").arg(mib.to_string())
+}
+
+/// The same with RAM that is not ratite's to map, so that a template of it is a stream.
+pub(crate) fn config_with_own_ram(mib: u32) -> MachineConfig {
+    let backend = format!("memory-backend-ram,id=own,size={mib}M");
+    config(mib).args(["-object", &backend, "-machine", "memory-backend=own"])
+}
+
+/// Waits until the guest's shell is at its first prompt.
+pub(crate) async fn prompted(machine: &Machine) -> Result<(), Failure> {
+    console(machine)?.expect(linux_guest::PROMPT, LIMIT).await?;
+    Ok(())
+}
+
+/// Has the guest at its prompt answer on its console.
+pub(crate) async fn answers(machine: &Machine) -> Result<(), Failure> {
+    let console = console(machine)?;
+    console.write("echo $((6*7))\n").await?;
+    console.expect("\n42\r\n", LIMIT).await?;
+    Ok(())
+}
+
+fn console(machine: &Machine) -> Result<&Console, Failure> {
+    machine.console().ok_or_else(|| "it has no console".into())
+}
+
+/// The run's template of this machine at its prompt, which has to come by its RAM in this way.
+pub(crate) async fn template(config: &MachineConfig, is_mapped: bool) -> Result<Template, Failure> {
+    let template = TemplateCache::at(folder()?).cached("prompt", config, prompted).await?;
+    match template.ram() {
+        RamTransfer::Mapped if is_mapped => Ok(template),
+        RamTransfer::Streamed { .. } | RamTransfer::Placed { .. } if !is_mapped => Ok(template),
+        other => Err(format!("the template is {other:?}").into()),
+    }
+}
+
+/// A machine that QEMU itself restores as it starts, from the run's disk with the guest at its prompt.
+pub(crate) async fn config_with_saved(mib: u32) -> Result<MachineConfig, Failure> {
+    let path = folder()?.join(format!("saved-{mib}.qcow2"));
+    let on = |disk: &str| config(mib).args(["-drive", &format!("if=none,format=qcow2,file={disk}")]);
+    if !path.exists() {
+        let disk = empty_disk()?;
+        let machine = on(&disk.path().to_string_lossy()).launch().await?;
+        prompted(&machine).await?;
+        let fault = machine.human_monitor("savevm prompt").await?;
+        machine.kill().await?;
+        if !fault.is_empty() {
+            return Err(format!("QEMU does not save the machine: {fault}").into());
+        }
+        disk.persist(&path)?;
+    }
+    Ok(on(&path.to_string_lossy()).args(["-loadvm", "prompt"]))
+}
+
+fn empty_disk() -> Result<NamedTempFile, Failure> {
+    let disk = NamedTempFile::new_in(folder()?)?;
+    let mut create = Command::new("qemu-img");
+    create.args(["create", "-q", "-f", "qcow2"]).arg(disk.path()).arg("1M");
+    if create.status()?.success() { Ok(disk) } else { Err("`qemu-img create` fails".into()) }
+}
+
+/// Where what is prepared lies.
+fn folder() -> Result<PathBuf, Failure> {
+    let folder = other_end::beside(FOLDER, "templates")?;
+    made(&folder)?;
+    Ok(folder)
+}
+
+/// For this user alone, as the cache of templates wants it.
+fn made(folder: &PathBuf) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
