@@ -4,7 +4,6 @@
 //! first sample that wants it on.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -40,12 +39,6 @@ pub(crate) fn config(mib: u32) -> MachineConfig {
     linux_guest::machine(&[]).machine_type("q35").arg("-m").arg(mib.to_string())
 }
 
-/// The same with RAM that is not ratite's to map, so that a template of it is a stream.
-pub(crate) fn config_with_own_ram(mib: u32) -> MachineConfig {
-    let backend = format!("memory-backend-ram,id=own,size={mib}M");
-    config(mib).args(["-object", &backend, "-machine", "memory-backend=own"])
-}
-
 /// Waits until the guest's shell is at its first prompt.
 pub(crate) async fn prompted(machine: &Machine) -> Result<(), Failure> {
     console(machine)?.expect(linux_guest::PROMPT, LIMIT).await?;
@@ -64,14 +57,29 @@ fn console(machine: &Machine) -> Result<&Console, Failure> {
     machine.console().ok_or_else(|| "it has no console".into())
 }
 
-/// The run's template of this machine at its prompt, which has to come by its RAM in this way.
-pub(crate) async fn template(config: &MachineConfig, is_mapped: bool) -> Result<Template, Failure> {
-    let template = TemplateCache::at(folder()?).cached("prompt", config, prompted).await?;
+/// The run's template of the guest at its prompt, with its RAM to be mapped.
+pub(crate) async fn mapped(mib: u32) -> Result<Template, Failure> {
+    let template = cached(&format!("mapped-{mib}"), &config(mib)).await?;
     match template.ram() {
-        RamTransfer::Mapped if is_mapped => Ok(template),
-        RamTransfer::Streamed { .. } | RamTransfer::Placed { .. } if !is_mapped => Ok(template),
-        other => Err(format!("the template is {other:?}").into()),
+        RamTransfer::Mapped => Ok(template),
+        other => Err(format!("its RAM is not mapped: {other:?}").into()),
     }
+}
+
+/// The same as a stream, since its RAM is not ratite's to map.
+pub(crate) async fn streamed(mib: u32) -> Result<Template, Failure> {
+    let backend = format!("memory-backend-ram,id=own,size={mib}M");
+    let config = config(mib).args(["-object", &backend, "-machine", "memory-backend=own"]);
+    let template = cached(&format!("streamed-{mib}"), &config).await?;
+    match template.ram() {
+        RamTransfer::Mapped => Err("its RAM is mapped".into()),
+        _ => Ok(template),
+    }
+}
+
+/// A key has one machine: of those with the same key few are kept.
+async fn cached(key: &str, config: &MachineConfig) -> Result<Template, Failure> {
+    Ok(TemplateCache::at(folder()?).cached(key, config, prompted).await?)
 }
 
 /// A machine that QEMU itself restores as it starts, from the run's disk with the guest at its prompt.
@@ -102,12 +110,6 @@ fn empty_disk() -> Result<NamedTempFile, Failure> {
 /// Where what is prepared lies.
 fn folder() -> Result<PathBuf, Failure> {
     let folder = other_end::beside(FOLDER, "templates")?;
-    made(&folder)?;
+    fs::create_dir_all(&folder)?;
     Ok(folder)
-}
-
-/// For this user alone, as the cache of templates wants it.
-fn made(folder: &PathBuf) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 use ratite::Machine;
+use ratite::Template;
 
 use crate::contenders;
 use crate::guest;
@@ -36,13 +37,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "spawns_twenty",
-        title: "20 tests, each with a fresh machine and the template made before, beside 2 cold boots",
+        title: "20 tests, each on a fresh machine, with the making of the template; cold-boot: 2 boots alone",
         figures: &[Figure::new("all_s", "s for all", Better::Less)
             .value()
             .required(&[Required::ratio("mapped", 1.0)])],
         contenders: &[
             Contender { name: "cold-boot", sample: two_boots },
-            Contender { name: "mapped", sample: twenty_tests },
+            Contender { name: "mapped", sample: twenty_spawned },
+            Contender { name: "pool", sample: twenty_from_pool },
         ],
         python: false,
         rounds: Some(3),
@@ -66,7 +68,7 @@ fn boots_at_once() -> Result<Sample, Failure> {
 
 fn spawns_at_once() -> Result<Sample, Failure> {
     contenders::current_thread()?.block_on(async {
-        let template = guest::template(&guest::config(MIB), true).await?;
+        let template = guest::mapped(MIB).await?;
         at_once(async || Ok(template.spawn().await?)).await
     })
 }
@@ -106,19 +108,37 @@ fn two_boots() -> Result<Sample, Failure> {
     })
 }
 
-/// With the boot and the freezing: nothing is there before.
-fn twenty_tests() -> Result<Sample, Failure> {
-    let config = guest::config(MIB).freezable();
+fn twenty_spawned() -> Result<Sample, Failure> {
     contenders::current_thread()?.block_on(async {
         let began = Instant::now();
-        let machine = config.launch().await?;
-        guest::prompted(&machine).await?;
-        let template = machine.freeze().await?;
-        for _ in 0..TESTS {
-            let machine = template.spawn().await?;
-            guest::answers(&machine).await?;
-            machine.kill().await?;
-        }
-        Ok(vec![("all_s", began.elapsed().as_secs_f64())])
+        let template = made().await?;
+        twenty_tests(began, async || Ok(template.spawn().await?)).await
     })
+}
+
+fn twenty_from_pool() -> Result<Sample, Failure> {
+    contenders::current_thread()?.block_on(async {
+        let began = Instant::now();
+        let pool = made().await?.pool(2)?;
+        twenty_tests(began, async || Ok(pool.take().await?)).await
+    })
+}
+
+/// A template that is nobody else's.
+async fn made() -> Result<Template, Failure> {
+    let machine = guest::config(MIB).freezable().launch().await?;
+    guest::prompted(&machine).await?;
+    Ok(machine.freeze().await?)
+}
+
+async fn twenty_tests(
+    began: Instant,
+    machine: impl AsyncFn() -> Result<Machine, Failure>,
+) -> Result<Sample, Failure> {
+    for _ in 0..TESTS {
+        let machine = machine().await?;
+        guest::answers(&machine).await?;
+        machine.kill().await?;
+    }
+    Ok(vec![("all_s", began.elapsed().as_secs_f64())])
 }
