@@ -5,6 +5,7 @@
 
 mod contenders;
 mod floor;
+mod guest;
 mod hot_paths;
 mod machine;
 mod measure;

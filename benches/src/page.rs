@@ -5,15 +5,15 @@ use crate::results::FigureResults;
 use crate::results::Results;
 use crate::results::ScenarioResults;
 use crate::results::Standing;
-use crate::scenario::CONTENDERS;
+use crate::scenario::CLIENTS;
+use crate::scenario::Table;
+use crate::scenario::WAYS;
 use crate::table::number;
 use crate::table::required;
 
 /// The page. The picture is to lie beside it.
 pub(crate) fn page(results: &Results) -> String {
     let machine = &results.machine;
-    let present = present(results);
-    let names: Vec<String> = present.iter().map(|name| format!("`{name}`")).collect();
     let mut text = format!(
         "# Benchmarks\n\n\
          The same work done by the *floor*, which is the system calls alone that it takes, by ratite and by others. Written by\n\
@@ -38,40 +38,65 @@ pub(crate) fn page(results: &Results) -> String {
         results.rounds,
         results.seconds
     );
-    text.push_str(&format!("| scenario | figure | {} | required |\n", names.join(" | ")));
-    text.push_str(&format!("|---|---|{}---|\n", "--:|".repeat(present.len())));
-    for scenario in &results.scenarios {
-        for (place, figure) in scenario.figures.iter().enumerate() {
-            let title = if place == 0 { scenario.title.as_str() } else { "" };
-            let cells: Vec<String> = present.iter().map(|name| cell(scenario, figure, name)).collect();
-            let line =
-                format!("| {title} | {} | {} | {} |\n", figure.title, cells.join(" | "), required(figure));
-            text.push_str(&line);
-        }
+    text.push_str(&lines(results, CLIENTS));
+    if !present(results, WAYS).is_empty() {
+        text.push_str(ABOUT_WAYS);
+        text.push_str(&lines(results, WAYS));
     }
     text.push_str(&what_is_not_there(results));
     text.push_str(&how_to_repeat());
     text
 }
 
-/// Everybody with a sample, in the order of the table.
-pub(crate) fn present(results: &Results) -> Vec<&'static str> {
+const ABOUT_WAYS: &str = "\n## Templates\n\n\
+     A test that needs a guest at its prompt, and by which way it comes to one. The guest is a Linux with a shell of busybox, under\n\
+     emulation (TCG), on a `q35`; it answers when what `echo $((6*7))` prints has come on its console.\n\n\
+     - `cold-boot` boots it; `loadvm` is QEMU's own `savevm`, restored by `-loadvm` from a qcow2 disk; `stream` a template whose RAM\n  \
+       cannot be mapped and is read from a migration stream; `mapped` a template as it is meant to be; `pool` the same, from a pool\n  \
+       that is full when a machine is asked for. ratite drives all of them.\n\
+     - Every time counts from asking for the machine. The medians of at most three rounds; a sample restores five times, and boots\n  \
+       once. 32 at once are measured in one round alone: the boots take a minute.\n\
+     - Memory is what Linux calls PSS, of all QEMUs, once all guests have answered: what several share is counted once.\n\n";
+
+fn lines(results: &Results, table: Table) -> String {
+    let present = present(results, table);
+    let names: Vec<String> = present.iter().map(|name| format!("`{name}`")).collect();
+    let mut text = format!("| scenario | figure | {} | required |\n", names.join(" | "));
+    text.push_str(&format!("|---|---|{}---|\n", "--:|".repeat(present.len())));
+    for scenario in results.scenarios.iter().filter(|scenario| scenario.table() == table) {
+        for (place, figure) in scenario.figures.iter().enumerate() {
+            let title = if place == 0 { scenario.title.as_str() } else { "" };
+            let cells: Vec<String> = present.iter().map(|name| cell(scenario, figure, name)).collect();
+            let line = format!(
+                "| {title} | {} | {} | {} |\n",
+                figure.title,
+                cells.join(" | "),
+                required(scenario, figure)
+            );
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
+/// Everybody of the table with a sample, in its order.
+pub(crate) fn present(results: &Results, table: Table) -> Vec<&'static str> {
     let has_sample =
         |contender: &ContenderResults, name: &str| contender.name == name && !contender.samples.is_empty();
     let is_present = |name: &&&str| {
         let contenders = || results.scenarios.iter().flat_map(|scenario| &scenario.contenders);
         contenders().any(|contender| has_sample(contender, name))
     };
-    CONTENDERS.iter().filter(is_present).copied().collect()
+    table.iter().filter(is_present).copied().collect()
 }
 
 fn cell(scenario: &ScenarioResults, figure: &FigureResults, name: &str) -> String {
-    let known = || figure.known_floor.filter(|_| name == "floor").map(number);
+    let known = || figure.known_floor.filter(|_| name == scenario.reference()).map(number);
     let contender = scenario.contender(name);
     let standing = contender.and_then(|contender| scenario.standing(figure, contender));
     match standing {
         Some(Standing { ratio: Some(ratio), is_reached, .. })
-            if name != "floor" && !figure.shows_values() =>
+            if name != scenario.reference() && !figure.shows_values() =>
         {
             marked(ratio, is_reached)
         }

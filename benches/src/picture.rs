@@ -11,6 +11,7 @@ use crate::results::Results;
 use crate::results::ScenarioResults;
 use crate::scenario::Better;
 use crate::scenario::Bound;
+use crate::scenario::CLIENTS;
 use crate::table::number;
 
 const WIDTH: f64 = 1000.0;
@@ -148,7 +149,7 @@ fn legend(results: &Results, svg: &mut String) {
     let heading = "Times what the floor takes · shorter is better · logarithmic";
     text(svg, (MARGIN, 20.0), "13.5\" font-weight=\"600", heading);
     let mut x = MARGIN;
-    let present = present(results);
+    let present = present(results, CLIENTS);
     for (name, colour) in COLOURS.iter().filter(|(name, _)| present.contains(name)) {
         rectangle(svg, (x, 32.0), (10.0, 10.0), colour);
         text(svg, (x + 15.0, 41.0), "12", name);

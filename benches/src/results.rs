@@ -8,7 +8,10 @@ use serde::Serialize;
 use crate::machine::Machine;
 use crate::scenario::Better;
 use crate::scenario::Bound;
+use crate::scenario::CLIENTS;
 use crate::scenario::Scenario;
+use crate::scenario::TABLES;
+use crate::scenario::Table;
 use crate::subprocess::Taken;
 
 /// A run.
@@ -39,6 +42,8 @@ pub(crate) struct FigureResults {
     pub(crate) title: String,
     pub(crate) better: Better,
     pub(crate) known_floor: Option<f64>,
+    #[serde(default)]
+    pub(crate) is_value: bool,
     pub(crate) required: Vec<RequiredResults>,
 }
 
@@ -64,16 +69,16 @@ pub(crate) struct ContenderResults {
 pub(crate) struct Standing {
     /// The median.
     pub(crate) value: f64,
-    /// The median of the rounds' ratios to the floor.
+    /// The median of the rounds' ratios to the floor, or to what else the table compares with.
     pub(crate) ratio: Option<f64>,
     /// Whether what is required is reached; `None` if nothing is.
     pub(crate) is_reached: Option<bool>,
 }
 
 impl FigureResults {
-    /// Whether its values are what is looked at, and not their ratios to the floor: that is what is required of it.
+    /// Whether its values are what is looked at, and not their ratios: that is what is required of it.
     pub(crate) fn shows_values(&self) -> bool {
-        self.required.iter().any(|required| matches!(required.bound, Bound::Value(_)))
+        self.is_value || self.required.iter().any(|required| matches!(required.bound, Bound::Value(_)))
     }
 }
 
@@ -84,6 +89,17 @@ impl Results {
 }
 
 impl ScenarioResults {
+    /// The table in which it has its lines.
+    pub(crate) fn table(&self) -> Table {
+        let has = |table: &Table| self.contenders.iter().any(|it| table.contains(&it.name.as_str()));
+        TABLES.into_iter().find(has).unwrap_or(CLIENTS)
+    }
+
+    /// Whom the others are compared with.
+    pub(crate) fn reference(&self) -> &'static str {
+        self.table()[0]
+    }
+
     pub(crate) fn contender(&self, name: &str) -> Option<&ContenderResults> {
         self.contenders.iter().find(|contender| contender.name == name)
     }
@@ -99,10 +115,10 @@ impl ScenarioResults {
     }
 
     fn ratio(&self, figure: &FigureResults, contender: &ContenderResults) -> Option<f64> {
-        let floor = self.contender("floor");
+        let reference = self.contender(self.reference());
         let rounds = contender.samples.iter().enumerate().filter_map(|(round, sample)| {
             let value = sample.as_ref()?.get(&figure.key)?;
-            let measured = || floor?.samples.get(round)?.as_ref()?.get(&figure.key).copied();
+            let measured = || reference?.samples.get(round)?.as_ref()?.get(&figure.key).copied();
             // Where the floor needs nothing at all there is no ratio to it.
             Some(value / figure.known_floor.or_else(measured)?).filter(|ratio| ratio.is_finite())
         });
@@ -132,6 +148,7 @@ impl From<&Scenario> for ScenarioResults {
             title: figure.title.to_owned(),
             better: figure.better,
             known_floor: figure.known_floor,
+            is_value: figure.is_value,
             required: figure
                 .required
                 .iter()

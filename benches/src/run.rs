@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::guest;
 use crate::machine::Machine;
 use crate::other_end;
 use crate::record;
@@ -13,6 +14,7 @@ use crate::results::Results;
 use crate::results::ScenarioResults;
 use crate::scenario::Failure;
 use crate::scenario::Scenario;
+use crate::scenario::TABLES;
 use crate::scenarios;
 use crate::subprocess::Program;
 use crate::subprocess::Taken;
@@ -24,7 +26,7 @@ pub(crate) struct Run {
     pub(crate) rounds: usize,
     /// The scenarios to run, by the beginnings of their names; all if there are none.
     pub(crate) only: Vec<String>,
-    /// The contenders that take part beside the floor; all if there are none.
+    /// The contenders that take part beside those whom they are compared with; all if there are none.
     pub(crate) contenders: Vec<String>,
     /// Short samples, to see that everything works.
     pub(crate) is_quick: bool,
@@ -34,14 +36,25 @@ pub(crate) struct Run {
 const PYTHON: [&str; 2] = ["ratite-python", "python"];
 
 /// Who takes part in a scenario, and how.
-type Turn = Vec<(&'static str, Program)>;
+type Order = Vec<(&'static str, Program)>;
+
+/// A scenario of this run.
+struct Turn {
+    order: Order,
+    rounds: usize,
+}
 
 impl Run {
     /// Runs everything and returns what came of it; what went wrong stands in it.
     pub(crate) fn run(&self) -> Result<Results, Failure> {
         sweep::adopt_orphans()?;
-        let mut environment =
-            vec![("YARDSTICK_PEER", other_end::peer_program()?), ("YARDSTICK_REPLY", record::record()?)];
+        // Templates are made once a run, and go with it.
+        let templates = guest::temporary_folder()?;
+        let mut environment = vec![
+            ("YARDSTICK_PEER", other_end::peer_program()?),
+            ("YARDSTICK_REPLY", record::record()?),
+            (guest::FOLDER, templates.path().to_owned()),
+        ];
         if self.is_quick {
             environment.push(("YARDSTICK_QUICK", PathBuf::from("1")));
         }
@@ -52,7 +65,8 @@ impl Run {
         }
         let start = Instant::now();
         for round in 0..self.rounds {
-            for (place, turn) in turns.iter().enumerate() {
+            let is_due = |(_, turn): &(usize, &Turn)| round < turn.rounds;
+            for (place, turn) in turns.iter().enumerate().filter(is_due) {
                 let scenario = &mut results.scenarios[place];
                 eprintln!(
                     "{:4} s · round {} of {} · {}",
@@ -61,7 +75,7 @@ impl Run {
                     self.rounds,
                     scenario.name
                 );
-                take_turn(turn, round, scenario, &mut results.faults, &environment);
+                take_turn(&turn.order, round, scenario, &mut results.faults, &environment);
             }
         }
         results.seconds = start.elapsed().as_secs();
@@ -78,17 +92,20 @@ impl Run {
             let in_rust = scenario.contenders.iter().map(|contender| (contender.name, Program::Rust));
             let python = Program::python().filter(|_| scenario.python);
             let in_python = python.iter().flat_map(|python| PYTHON.map(|name| (name, python.clone())));
-            let turn: Turn =
+            let order: Order =
                 in_rust.chain(in_python).filter(|(contender, _)| self.takes_part(contender)).collect();
-            entry.contenders.extend(turn.iter().map(|(contender, _)| ContenderResults::new(contender)));
+            entry.contenders.extend(order.iter().map(|(contender, _)| ContenderResults::new(contender)));
             results.scenarios.push(entry);
-            turns.push(turn);
+            turns.push(Turn {
+                order,
+                rounds: scenario.rounds.map_or(self.rounds, |most| self.rounds.min(most)),
+            });
         }
         turns
     }
 
     fn takes_part(&self, contender: &str) -> bool {
-        contender == "floor"
+        TABLES.iter().any(|table| table[0] == contender)
             || self.contenders.is_empty()
             || self.contenders.iter().any(|word| word == contender)
     }
@@ -96,7 +113,7 @@ impl Run {
 
 /// Takes a sample of everybody who can, each round beginning with another one.
 fn take_turn(
-    turn: &Turn,
+    turn: &Order,
     round: usize,
     scenario: &mut ScenarioResults,
     faults: &mut Vec<String>,

@@ -20,9 +20,11 @@ pub(crate) struct Scenario {
     pub(crate) contenders: &'static [Contender],
     /// Whether the samples in Python are asked for; they may say that they cannot.
     pub(crate) python: bool,
+    /// So many rounds at most, where each takes long.
+    pub(crate) rounds: Option<usize>,
 }
 
-/// Somebody who does a scenario's work, in Rust.
+/// Somebody who does a scenario's work.
 #[derive(Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
@@ -40,6 +42,8 @@ pub(crate) struct Figure {
     pub(crate) better: Better,
     /// A floor that is known without being measured.
     pub(crate) known_floor: Option<f64>,
+    /// Whether its values are looked at, and not their ratios.
+    pub(crate) is_value: bool,
     pub(crate) required: &'static [Required],
 }
 
@@ -62,7 +66,7 @@ pub(crate) struct Required {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
-    /// In relation to the floor.
+    /// In relation to the floor, or to what else the others are compared with.
     Ratio(f64),
     /// In the figure's own unit.
     Value(f64),
@@ -71,18 +75,40 @@ pub(crate) enum Bound {
 /// What one sample gives: each figure by its key.
 pub(crate) type Sample = Vec<(&'static str, f64)>;
 
-/// Everybody who may take part, in the order of the table.
-pub(crate) const CONTENDERS: [&str; 8] =
-    ["floor", "ratite-async", "ratite-async-mt", "ratite-blocking", "ratite-python", "qapi", "qmp", "python"];
+/// Everybody who may take part, in the order of the columns. The others are compared with the first.
+pub(crate) type Table = &'static [&'static str];
+
+/// Who starts, drives and ends machines.
+pub(crate) const CLIENTS: Table = &[
+    "floor",
+    "ratite-async",
+    "ratite-async-mt",
+    "ratite-blocking",
+    "ratite-python",
+    "qapi",
+    "qmp",
+    "python",
+];
+
+/// By which way a test comes to a guest that waits for commands.
+pub(crate) const WAYS: Table = &["cold-boot", "loadvm", "stream", "mapped", "pool"];
+
+/// Every contender is in one of them alone.
+pub(crate) const TABLES: [Table; 2] = [CLIENTS, WAYS];
 
 impl Figure {
     /// A figure without a requirement.
     pub(crate) const fn new(key: &'static str, title: &'static str, better: Better) -> Self {
-        Self { key, title, better, known_floor: None, required: &[] }
+        Self { key, title, better, known_floor: None, is_value: false, required: &[] }
     }
 
     pub(crate) const fn required(mut self, required: &'static [Required]) -> Self {
         self.required = required;
+        self
+    }
+
+    pub(crate) const fn value(mut self) -> Self {
+        self.is_value = true;
         self
     }
 

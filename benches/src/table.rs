@@ -7,10 +7,10 @@ use crate::results::Results;
 use crate::results::ScenarioResults;
 use crate::results::Standing;
 use crate::scenario::Better;
-use crate::scenario::CONTENDERS;
+use crate::scenario::Bound;
 
-/// The table: for each scenario a line a figure, with the floor's value and the others' ratios to it, or their
-/// values where these are what is required.
+/// The table: for each scenario a line a figure, with the first contender's value and the others' ratios to it, or
+/// their values where these are what is required.
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     for scenario in &results.scenarios {
@@ -34,7 +34,7 @@ fn all_standings(scenario: &ScenarioResults) -> impl Iterator<Item = Standing> {
 
 fn scenario_lines(scenario: &ScenarioResults, text: &mut String) {
     line(text, &format!("{} · {}", scenario.name, scenario.title));
-    let present: Vec<_> = CONTENDERS.iter().filter_map(|name| scenario.contender(name)).collect();
+    let present: Vec<_> = scenario.table().iter().filter_map(|name| scenario.contender(name)).collect();
     let mut head = format!("  {:24}", "");
     for contender in &present {
         head.push_str(&format!("{:>17}", contender.name));
@@ -45,14 +45,14 @@ fn scenario_lines(scenario: &ScenarioResults, text: &mut String) {
         for contender in &present {
             let standing = scenario.standing(figure, contender);
             let cell = match standing {
-                Some(standing) => cell(figure, &contender.name, standing),
+                Some(standing) => cell(scenario, figure, &contender.name, standing),
                 None if contender.cannot.is_some() => "cannot".to_owned(),
                 None => "-".to_owned(),
             };
             // Signs are one column wide, whatever their bytes are.
             let _ = write!(cells, "{}{cell}", " ".repeat(17_usize.saturating_sub(cell.chars().count())));
         }
-        line(text, &format!("{cells}   {}", required(figure)));
+        line(text, &format!("{cells}   {}", required(scenario, figure)));
     }
     for contender in &present {
         if let Some(why) = &contender.cannot {
@@ -62,27 +62,34 @@ fn scenario_lines(scenario: &ScenarioResults, text: &mut String) {
     text.push('\n');
 }
 
-fn cell(figure: &FigureResults, contender: &str, standing: Standing) -> String {
+fn cell(scenario: &ScenarioResults, figure: &FigureResults, contender: &str, standing: Standing) -> String {
     let mark = match standing.is_reached {
         Some(true) => " ✓",
         Some(false) => " ✗",
         None => "",
     };
     match standing.ratio {
-        Some(ratio) if contender != "floor" && !figure.shows_values() => format!("{}{mark}", number(ratio)),
+        Some(ratio) if contender != scenario.reference() && !figure.shows_values() => {
+            format!("{}{mark}", number(ratio))
+        }
         _ => format!("{}{mark}", number(standing.value)),
     }
 }
 
 /// What is required of a figure, in words.
-pub(crate) fn required(figure: &FigureResults) -> String {
+pub(crate) fn required(scenario: &ScenarioResults, figure: &FigureResults) -> String {
     let sign = match figure.better {
         Better::Less => '≤',
         Better::More => '≥',
     };
     let mut bounds: Vec<(String, Vec<&str>)> = Vec::new();
     for required in &figure.required {
-        let bound = format!("{sign} {}", required.bound);
+        let bound = match required.bound {
+            Bound::Ratio(ratio) if figure.shows_values() => {
+                format!("{sign} {ratio} × {}", scenario.reference())
+            }
+            bound => format!("{sign} {bound}"),
+        };
         match bounds.iter_mut().find(|(known, _)| *known == bound) {
             Some((_, contenders)) => contenders.push(&required.contender),
             None => bounds.push((bound, vec![&required.contender])),

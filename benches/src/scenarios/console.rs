@@ -42,6 +42,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "ratite-blocking", sample: || drained_blocking(Kept::Nothing) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "console_log",
@@ -53,6 +54,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "ratite-blocking", sample: || drained_blocking(Kept::Log) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "console_stamps",
@@ -67,6 +69,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "ratite-blocking", sample: || drained_blocking(Kept::Stamped) },
         ],
         python: false,
+        rounds: None,
     },
     Scenario {
         name: "console_expect",
@@ -84,6 +87,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "ratite-blocking", sample: expected_blocking },
         ],
         python: false,
+        rounds: None,
     },
 ];
 

@@ -49,6 +49,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(1) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "events_sixteen",
@@ -70,6 +71,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(16) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "events_nobody",
@@ -91,6 +93,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(0) },
         ],
         python: true,
+        rounds: None,
     },
 ];
 

@@ -47,6 +47,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: flood_qmp },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "held_event",
@@ -60,6 +61,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: held_qmp },
         ],
         python: true,
+        rounds: None,
     },
 ];
 

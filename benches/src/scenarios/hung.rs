@@ -29,6 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
         Contender { name: "qapi", sample: qapi },
     ],
     python: true,
+    rounds: None,
 }];
 
 const HUNG: Which = Which::Peer("hang");

@@ -49,6 +49,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(&Setting::Peer) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "in_flight_real",
@@ -72,6 +73,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(&Setting::Real) },
         ],
         python: true,
+        rounds: None,
     },
 ];
 

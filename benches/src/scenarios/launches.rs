@@ -42,6 +42,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qapi", sample: || qapi(Which::Peer("")) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "launch_real",
@@ -59,6 +60,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qapi", sample: || qapi(Which::Real) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "launch_failure",
@@ -72,6 +74,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qapi", sample: qapi_failure },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "killed",
@@ -85,6 +88,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qapi", sample: qapi_killed },
         ],
         python: true,
+        rounds: None,
     },
 ];
 

@@ -50,6 +50,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
         Contender { name: "qapi", sample: qapi },
     ],
     python: true,
+    rounds: None,
 }];
 
 const MACHINES: usize = 64;

@@ -9,6 +9,8 @@ mod launches;
 mod many;
 mod replies;
 mod round_trip;
+mod spawns;
+mod templates;
 
 use crate::scenario::Scenario;
 
@@ -24,6 +26,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
         console::SCENARIOS,
         many::SCENARIOS,
         hung::SCENARIOS,
+        templates::SCENARIOS,
+        spawns::SCENARIOS,
     ]
     .into_iter()
     .flatten()

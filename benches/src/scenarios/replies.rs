@@ -38,6 +38,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "ratite-blocking", sample: || ratite_blocking(Kind::Text) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "reply_value",
@@ -55,6 +56,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(Kind::Value) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "reply_typed",
@@ -72,6 +74,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(Kind::Typed) },
         ],
         python: false,
+        rounds: None,
     },
 ];
 

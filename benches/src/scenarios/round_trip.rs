@@ -38,6 +38,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(&Setting::TwoCores) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "round_trip_one_core",
@@ -52,6 +53,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(&Setting::OneCore) },
         ],
         python: true,
+        rounds: None,
     },
     Scenario {
         name: "round_trip_real",
@@ -74,6 +76,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "qmp", sample: || qmp(&Setting::Real) },
         ],
         python: true,
+        rounds: None,
     },
 ];
 
