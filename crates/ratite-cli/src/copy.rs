@@ -86,6 +86,8 @@ pub(crate) struct Copy {
     backlog: Vec<u8>,
     copied: Copied,
     reins: Reins,
+    /// The console as it was at first, for a second look.
+    again: Option<Console>,
 }
 
 /// Whoever holds this may pause the machine, and has it go on again before giving it up.
@@ -102,8 +104,10 @@ impl Copy {
         let (news, receiver) = oneshot::channel();
         let (patterns, search) = patterns.unzip();
         let (news, copied) = (Some(news), Copied::default());
+        // Not from the beginning: a restored console begins with the line at which it was frozen.
+        let again = machine.console().map(Console::reader_from_here);
         let reins = Reins::default();
-        (Self { machine, patterns, search, news, form, backlog, copied, reins }, receiver)
+        (Self { machine, patterns, search, news, form, backlog, copied, reins, again }, receiver)
     }
 
     /// What keeps the machine from being paused for a slow reader, while somebody else holds it.
@@ -192,9 +196,9 @@ impl Copy {
 
     async fn record_match(&mut self, index: usize) {
         let (Form::Records { records, .. }, Some(patterns)) = (&self.form, &self.patterns) else { return };
-        let Some(console) = self.machine.console() else { return };
+        let Some(console) = &self.again else { return };
         // What was found is recorded, and the first match in the record is this one.
-        let found = match console.reader().expect(patterns, SECOND_LOOK).await {
+        let found = match console.expect(patterns, SECOND_LOOK).await {
             Ok(found) => Some(found),
             Err(ConsoleError::Failure { found, .. }) => Some(*found),
             Err(_) => None,

@@ -164,7 +164,9 @@ fn what_is_left_of_a_removed_template_is_in_nobodys_way() {
     place.template("guest");
 
     assert_eq!(listed.stdout(), "");
-    place.ratite(&["run", "--from", "guest", "--timeout", "300ms"]).assert_code(4);
+    let ended = place.ratite(&["run", "--from", "guest", "--timeout", "5s"]);
+    ended.assert_code(4);
+    ended.assert_says(&["error: the machine did not end within 5s\n"]);
 }
 
 #[test]
