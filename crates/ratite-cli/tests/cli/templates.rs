@@ -12,7 +12,6 @@ use serde_json::json;
 
 use crate::harness::Outcome;
 use crate::harness::Ratite;
-use crate::harness::assert_nothing_left;
 use crate::harness::wait_for_fact;
 use crate::reach::Place;
 
@@ -248,37 +247,75 @@ fn a_machine_that_ends_otherwise_leaves_no_template() {
     place.assert_cached(&["x"]);
 }
 
-#[test]
-fn whatever_kills_it_leaves_no_half_template_and_no_process() {
-    let place = Place::new();
-    let has_state = || {
-        let folders = place.cache().into_iter().filter(|path| path.is_dir());
-        folders.into_iter().any(|folder| {
-            let inner = fs::read_dir(folder).into_iter().flatten().flatten();
-            inner.into_iter().any(|entry| entry.path().join("state").exists())
-        })
-    };
-    let mut waiting = place.start_create("x", &["--until", "never"], &place.guest());
-    waiting.wait_for(guest::READY);
-    let freezing = place.start_create("y", &["--until", guest::PROMPT], &place.guest());
-    assert!(wait_for_fact(|| has_state().then_some(())).is_some());
+/// What the log says of a template's making, step by step.
+const STEPS: [&str; 6] = [
+    "a machine stands still to be frozen",
+    "the state of a machine is saved",
+    "a machine's RAM and disks are a template's",
+    "a template is written down",
+    "a machine is frozen",
+    "a template is on the disk",
+];
 
-    for killed in [waiting, freezing] {
-        let pid = killed.pid();
-        killed.signal(Signal::KILL);
-        killed.finish();
-        assert_nothing_left(pid);
-    }
+/// `ratite template create x`, which is sent `signal` as soon as its log says `step`.
+fn signalled_at(place: &Place, step: &str, signal: Signal) -> Outcome {
+    let command = place.guest();
+    let command = command.iter().map(String::as_str);
+    let words = ["template", "create", "x", "--until", guest::PROMPT, "--"];
+    let cache = format!("RATITE_CACHE={}", place.path().display());
+    let starter = ["env", "--default-signal=HUP,INT,TERM", "RATITE_LOG=ratite=debug", &cache];
+    let mut create = Ratite::start_by(&starter, &words.into_iter().chain(command).collect::<Vec<_>>());
+    create.wait_for(guest::PROMPT);
+    create.wait_for_talk(step);
+    create.signal(signal);
+    create.finish()
+}
 
-    let listed = place.ratite(&["template", "ls", "--json"]);
-    // Stored, or not at all.
-    for entry in listed.stdout().lines() {
+/// Checks that there is no template, or a whole one, from which a machine can be had; and removes it then.
+#[track_caller]
+fn assert_whole_or_not_there(place: &Place) {
+    let listed = place.ratite(&["template", "ls", "--json"]).stdout();
+    for entry in listed.lines() {
         let entry: Value = serde_json::from_str(entry).unwrap();
-        assert_eq!((&entry["name"], &entry["damage"]), (&json!("y"), &Value::Null));
-        place.ratite(&["template", "rm", "y"]).assert_code(0);
+        assert_eq!((&entry["name"], &entry["damage"]), (&json!("x"), &Value::Null));
+        let mut machine = place.start(&["template", "spawn", "x", "--json"]);
+        machine.wait_for("launched");
+        machine.signal(Signal::INT);
+        machine.finish().assert_code(130);
+        place.ratite(&["template", "rm", "x"]).assert_code(0);
     }
-    place.template("x");
-    place.assert_cached(&["x"]);
+}
+
+#[test]
+fn killed_at_any_step_it_leaves_no_half_template_and_no_process() {
+    let place = Place::new();
+    let words = ["--until", "never"];
+    let mut waiting = place.start_create("x", &words, &place.guest());
+    waiting.wait_for(guest::READY);
+    waiting.signal(Signal::KILL);
+    waiting.finish();
+    place.assert_cached(&[]);
+
+    for step in STEPS {
+        // That nothing of it runs any more is proved at its end.
+        signalled_at(&place, step, Signal::KILL);
+        assert_whole_or_not_there(&place);
+        place.assert_cached(&[]);
+    }
+}
+
+#[test]
+fn interrupted_at_any_step_it_leaves_no_half_template_and_no_process() {
+    let place = Place::new();
+
+    for step in STEPS {
+        let ended = signalled_at(&place, step, Signal::INT);
+
+        // It may have been done before it heard of it.
+        assert!([0, 130].contains(&ended.code), "{}: {}", ended.code, ended.stderr);
+        assert_whole_or_not_there(&place);
+        place.assert_cached(&[]);
+    }
 }
 
 #[test]
