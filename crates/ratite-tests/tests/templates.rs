@@ -1,6 +1,8 @@
 //! Machines without an operating system, frozen and restored: what is refused, what each spawn has for itself, and machines
 //! that are started ahead.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use ratite::ConsoleConfig;
 use ratite::FreezeError;
 use ratite::Machine;
@@ -11,6 +13,7 @@ use ratite::SpawnError;
 use ratite::Template;
 use ratite::TemplateCache;
 use ratite::guest;
+use ratite::qmp::Event;
 use ratite::qmp::EventFilter;
 use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::Stage;
@@ -58,7 +61,7 @@ fn a_spawn_answers_where_the_source_stood_and_the_source_is_gone() {
         echoes(&first, "still there").await;
         // What was said of the state is not among the machine's events.
         let events = first.take_events();
-        assert_eq!(events.iter().map(|event| event.name()).collect::<Vec<_>>(), ["RESUME"]);
+        assert_eq!(events.iter().map(Event::name).collect::<Vec<_>>(), ["RESUME"]);
         first.shutdown(PATIENCE).await.unwrap();
         second.kill().await.unwrap();
     });

@@ -216,7 +216,7 @@ async fn cached(cache: &TemplateCache, key: &str, config: &MachineConfig) -> (Te
         was_made = true;
         Ok::<_, std::io::Error>(())
     };
-    let template = cache.cached(key, config, boot).await.unwrap();
+    let template = cache.cached(key, config, boot).await.expect("it is made");
     (template, was_made)
 }
 

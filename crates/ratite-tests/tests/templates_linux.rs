@@ -1,5 +1,7 @@
 //! A Linux guest, booted once, frozen, and restored as often as it is wanted.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 use std::time::SystemTime;
 

@@ -15,8 +15,9 @@ use crate::error::LaunchErrorKind;
 /// What the machine was made of, for one who wants to make it again.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    /// Its description without descriptors, of which it had this many.
-    Plain { config: Box<MachineConfig>, descriptors: usize },
+    /// Its description without what takes the most room: the arguments, which are the last words of its command line, and
+    /// the descriptors.
+    Plain { config: Box<MachineConfig>, arguments: usize, descriptors: usize },
     /// Of a body, with files of its own.
     Made { body: Box<Body>, files: Files },
 }
@@ -49,8 +50,9 @@ pub(crate) fn make<'a>(
             (body, made)
         }
         None => {
-            let described = MachineConfig { fds: Vec::new(), ..config.clone() };
-            let frame = Frame::Plain { config: Box::new(described), descriptors: config.fds.len() };
+            let (arguments, descriptors) = (config.args.len(), config.fds.len());
+            let described = MachineConfig { args: Vec::new(), fds: Vec::new(), ..config.clone() };
+            let frame = Frame::Plain { config: Box::new(described), arguments, descriptors };
             return Ok((Cow::Borrowed(config), frame));
         }
         Some(Restoring { body, ram, below, vsock }) => {

@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::body::Files;
 use crate::body::Ram;
 use crate::body::Way;
+use crate::config::MachineConfig;
 use crate::console::Console;
 use crate::disks;
 use crate::disks::NotFreezable;
@@ -130,14 +131,16 @@ pub(crate) async fn freeze(running: &Arc<Running>) -> Result<Frozen, FreezeError
 }
 
 async fn run(running: Arc<Running>, mut answer: oneshot::Sender<Result<Frozen, FreezeError>>) {
+    // Whoever has given up before may still be putting back what he has moved.
+    let _turn = running.freezing.lock().await;
     let mut course = Course::default();
     let outcome = tokio::select! {
         biased;
-        outcome = course.go(&running) => Some(outcome),
         () = answer.closed() => None,
+        outcome = course.go(&running) => Some(outcome),
     };
     let outcome = match outcome {
-        Some(Ok(frozen)) if !answer.is_closed() => end(&running, frozen).await,
+        Some(Ok(template)) if !answer.is_closed() => course.end(&running, template).await,
         Some(Err(error)) => {
             course.undo(&running).await;
             Err(error)
@@ -148,15 +151,11 @@ async fn run(running: Arc<Running>, mut answer: oneshot::Sender<Result<Frozen, F
     let _gone = answer.send(outcome);
 }
 
-async fn end(running: &Running, frozen: Frozen) -> Result<Frozen, FreezeError> {
-    shutdown::kill(running).await.map_err(FreezeError::Unkillable)?;
-    tracing::debug!(template = %frozen.path.display(), "a machine is frozen");
-    Ok(frozen)
-}
-
 /// How far it is, so that it can be undone.
 #[derive(Debug, Default)]
 struct Course {
+    /// The folder that was made for the template. What was moved there has to be moved back before it goes.
+    folder: Option<WorkFolder>,
     /// Whether the machine was stopped for this.
     stopped: bool,
     /// How QEMU was set before it was asked for its state.
@@ -166,14 +165,18 @@ struct Course {
 }
 
 impl Course {
-    async fn go(&mut self, running: &Running) -> Result<Frozen, FreezeError> {
+    /// The template, in the folder that was made for it.
+    async fn go(&mut self, running: &Running) -> Result<(PathBuf, Manifest), FreezeError> {
         if let Some(exited) = running.process.exited() {
             return Err(FreezeError::Exited(exited.status));
         }
         let client = &running.monitor.as_ref().ok_or(NotFreezable::NoMonitor)?.client;
         let (body, files) = match &running.frame {
             Frame::Made { body, files } => (Body::clone(body), files.clone()),
-            Frame::Plain { config, descriptors } => {
+            Frame::Plain { config, arguments, descriptors } => {
+                let words = running.command_line.words();
+                let args = words[words.len() - arguments..].to_vec();
+                let config = &MachineConfig { args, ..MachineConfig::clone(config) };
                 // Where it runs is where its paths start.
                 let folder = std::fs::read_link(format!("/proc/{}/cwd", running.process.pid()));
                 let folder = folder.unwrap_or_else(|_| "/".into());
@@ -201,7 +204,7 @@ impl Course {
         client: &Client,
         body: Body,
         files: &Files,
-    ) -> Result<Frozen, FreezeError> {
+    ) -> Result<(PathBuf, Manifest), FreezeError> {
         look_for_obstacles(client, files).await?;
         let before = Before::of(client).await.map_err(FreezeError::Save)?;
         let (way, because) = way(client, &body, files, &before).await?;
@@ -211,7 +214,7 @@ impl Course {
         };
         let base = running.work_folder.parent().unwrap_or(Path::new("/var/tmp"));
         let folder = WorkFolder::make(base, false).map_err(FreezeError::Folder)?;
-        let path = folder.path().join(TEMPLATE);
+        let path = self.folder.insert(folder).path().join(TEMPLATE);
         let fault = |source| FreezeError::Files { folder: path.clone(), source };
         std::fs::create_dir(&path).map_err(fault)?;
 
@@ -248,6 +251,15 @@ impl Course {
         });
         let manifest = manifest.await.map_err(fault)?;
         tracing::debug!(template = %path.display(), "a template is written down");
+        Ok((path, manifest))
+    }
+
+    /// Ends the machine, whose RAM and disks are the template's from here on.
+    async fn end(self, running: &Running, template: (PathBuf, Manifest)) -> Result<Frozen, FreezeError> {
+        let folder = self.folder.expect("a template is in a folder");
+        let (path, manifest) = template;
+        shutdown::kill(running).await.map_err(FreezeError::Unkillable)?;
+        tracing::debug!(template = %path.display(), "a machine is frozen");
         Ok(Frozen { folder, path, manifest })
     }
 

@@ -25,6 +25,7 @@ use ratite_qmp::Socket;
 use ratite_qmp::SocketFile;
 use ratite_qmp::within;
 use tokio::runtime::Handle;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::OnceCell;
 
 use crate::channels::Channels;
@@ -122,6 +123,7 @@ pub(crate) async fn launch(
                 work_folder,
                 command_line,
                 frame,
+                freezing: AsyncMutex::default(),
                 timeouts: config.timeouts,
                 started,
                 launch_time,

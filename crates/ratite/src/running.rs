@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use ratite_qmp::Agent;
 use ratite_qmp::Client;
 use ratite_qmp::Listener;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::sync::OnceCell;
 
 use crate::command_line::CommandLine;
@@ -36,6 +37,8 @@ pub(crate) struct Running {
     pub(crate) work_folder: PathBuf,
     pub(crate) command_line: CommandLine,
     pub(crate) frame: Frame,
+    /// Held by whoever freezes it.
+    pub(crate) freezing: AsyncMutex<()>,
     pub(crate) timeouts: Timeouts,
     pub(crate) started: SystemTime,
     pub(crate) launch_time: Duration,
