@@ -17,6 +17,7 @@ use ratite::Machine;
 use ratite::Patterns;
 use ratite::Search;
 use ratite::SearchError;
+use tokio::sync::Mutex;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
@@ -37,8 +38,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(5);
 /// What happened meanwhile that matters at once.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News {
-    /// What was looked for has appeared, or cannot be looked for any more.
-    SearchOver,
+    /// What was looked for has appeared: which of it. Or it cannot be looked for any more.
+    SearchOver(Option<usize>),
     /// Nothing more can be written.
     Unwritable,
 }
@@ -84,7 +85,13 @@ pub(crate) struct Copy {
     form: Form,
     backlog: Vec<u8>,
     copied: Copied,
+    reins: Reins,
+    /// The console as it was at first, for a second look.
+    again: Option<Console>,
 }
+
+/// Whoever holds this may pause the machine, and has it go on again before giving it up.
+pub(crate) type Reins = Arc<Mutex<()>>;
 
 impl Copy {
     /// A copy of the console of `machine`, in which patterns are looked for, behind what is in `backlog`.
@@ -97,16 +104,24 @@ impl Copy {
         let (news, receiver) = oneshot::channel();
         let (patterns, search) = patterns.unzip();
         let (news, copied) = (Some(news), Copied::default());
-        (Self { machine, patterns, search, news, form, backlog, copied }, receiver)
+        // Not from the beginning: a restored console begins with the line at which it was frozen.
+        let again = machine.console().map(Console::reader_from_here);
+        let reins = Reins::default();
+        (Self { machine, patterns, search, news, form, backlog, copied, reins, again }, receiver)
+    }
+
+    /// What keeps the machine from being paused for a slow reader, while somebody else holds it.
+    pub(crate) fn reins(&self) -> Reins {
+        self.reins.clone()
     }
 
     /// Copies until the console has ended, or nothing can be written any more.
     pub(crate) async fn run(self, output: Bytes) -> Copied {
-        let machine = self.machine.clone();
+        let (machine, reins) = (self.machine.clone(), self.reins());
         let (crowd, waiting) = watch::channel(0);
         tokio::select! {
             copied = self.copy(output, crowd) => copied,
-            never = valve(&machine, waiting) => match never {},
+            never = valve(&machine, waiting, &reins) => match never {},
         }
     }
 
@@ -174,15 +189,16 @@ impl Copy {
             Err(error) => Err(error),
         };
         self.search = None;
-        self.tell(News::SearchOver);
-        self.copied.found.clone().ok().flatten()
+        let found = self.copied.found.clone().ok().flatten();
+        self.tell(News::SearchOver(found));
+        found
     }
 
     async fn record_match(&mut self, index: usize) {
         let (Form::Records { records, .. }, Some(patterns)) = (&self.form, &self.patterns) else { return };
-        let Some(console) = self.machine.console() else { return };
+        let Some(console) = &self.again else { return };
         // What was found is recorded, and the first match in the record is this one.
-        let found = match console.reader().expect(patterns, SECOND_LOOK).await {
+        let found = match console.expect(patterns, SECOND_LOOK).await {
             Ok(found) => Some(found),
             Err(ConsoleError::Failure { found, .. }) => Some(*found),
             Err(_) => None,
@@ -211,9 +227,10 @@ async fn read(console: Option<&Console>) -> Result<Vec<u8>, ConsoleError> {
 }
 
 /// Pauses the machine while more than [`MUCH`] is waiting to be written. Beside the copying, which meanwhile goes on.
-async fn valve(machine: &Machine, mut waiting: watch::Receiver<usize>) -> Infallible {
+async fn valve(machine: &Machine, mut waiting: watch::Receiver<usize>, reins: &Reins) -> Infallible {
     loop {
         passes(&mut waiting, |waiting| *waiting > MUCH).await;
+        let _held = reins.lock().await;
         // A machine that somebody else has paused is not ours to continue.
         let paused = is_running(machine).await && obeys(machine, "stop").await;
         passes(&mut waiting, |waiting| *waiting <= MUCH).await;

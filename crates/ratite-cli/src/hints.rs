@@ -32,7 +32,9 @@ pub(crate) fn of(failure: &Failure) -> Vec<String> {
     let mut hints = match failure {
         Failure::Usage { hint, .. } if hint.is_empty() => Vec::new(),
         Failure::Usage { hint, .. } | Failure::NotThere { hint, .. } => vec![hint.clone()],
-        Failure::Reach { hint, .. } => Vec::from_iter(hint.clone()),
+        Failure::Reach { hint, .. } | Failure::NotSpawned { hint, .. } | Failure::Template { hint, .. } => {
+            Vec::from_iter(hint.clone())
+        }
         Failure::Launch(error) => about_launch(error),
         Failure::Ended { exit, .. } => Vec::from_iter(about_debug_exit(exit)),
         Failure::Conversation { source, .. } => {
@@ -295,7 +297,7 @@ const ADVICE: &[(&str, &str)] = &[
 
 fn about_words(words: &str, program: &str) -> Option<String> {
     if let Some(option) = words.lines().find_map(misplaced) {
-        return Some(format!("`{option}` is an option of `ratite run`: it goes before `--`"));
+        return Some(format!("`{option}` is an option of ratite's: it goes before `--`"));
     }
     let (_, advice) = ADVICE.iter().find(|(said, _)| words.contains(said))?;
     Some(in_folder(&advice.replace("{qemu}", program).replace("{join}", JOIN_KVM)))
@@ -307,7 +309,9 @@ fn misplaced(line: &str) -> Option<&str> {
     let name = option.strip_prefix("--")?;
     let command = args::command();
     let run = command.find_subcommand("run")?;
-    run.get_arguments().any(|argument| argument.get_long() == Some(name)).then_some(option)
+    let create = command.find_subcommand("template")?.find_subcommand("create")?;
+    let mut ours = run.get_arguments().chain(create.get_arguments());
+    ours.any(|argument| argument.get_long() == Some(name)).then_some(option)
 }
 
 fn in_folder(advice: &str) -> String {
@@ -330,7 +334,7 @@ mod tests {
         check("qemu: unsupported machine type\nUse -machine help…", "`qemu -machine help` lists");
         check("qemu: -nosuch: invalid option", "`qemu -help`");
         check("qemu: --nosuch: invalid option", "`qemu -help`");
-        check("qemu: --timeout: invalid option", "`--timeout` is an option of `ratite run`: it goes before");
+        check("qemu: --timeout: invalid option", "`--timeout` is an option of ratite's: it goes before");
         check("Could not access KVM kernel module: Permission denied", "/dev/kvm is not for");
         check("Could not access KVM kernel module: No such file or directory", "this system offers no");
         check("qemu: error while loading shared libraries: libz.so: No such file or directory", "`ldd qemu`");

@@ -20,7 +20,9 @@ mod questions;
 mod records;
 mod report;
 mod signals;
+mod table;
 mod target;
+mod templates;
 mod terminal;
 mod verdict;
 

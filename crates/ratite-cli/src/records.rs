@@ -10,7 +10,9 @@ use ratite::Exit;
 use ratite::Machine;
 use ratite::Match;
 use ratite::Patterns;
+use ratite::RamTransfer;
 use ratite::Tail;
+use ratite::Template;
 use serde_json::Value;
 use serde_json::json;
 
@@ -80,6 +82,19 @@ impl Records {
             "groups": groups,
         });
         self.line("matched", fields)
+    }
+
+    /// A template was made of the machine.
+    pub(crate) fn frozen(&self, name: &str, template: &Template) -> Vec<u8> {
+        let (ram, because) = match template.ram() {
+            RamTransfer::Mapped => ("mapped", None),
+            RamTransfer::Streamed { because } => ("streamed", Some(because)),
+            RamTransfer::Placed { because } => ("placed", Some(because)),
+            _ => ("other", None),
+        };
+        let folder = template.folder().to_string_lossy();
+        let fields = json!({ "template": name, "folder": folder, "ram": ram, "because": because });
+        self.line("frozen", fields)
     }
 
     /// A last picture was taken.

@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use ratite::AcceleratorError;
 use ratite::Asked;
+use ratite::CacheError;
 use ratite::CommandLine;
 use ratite::Exit;
 use ratite::LaunchError;
 use ratite::ShutdownError;
+use ratite::SpawnError;
 use ratite::Tail;
 use ratite::qmp;
 use ratite::qmp::AgentError;
@@ -79,6 +81,12 @@ pub(crate) enum Failure {
         /// What may help.
         hint: Option<String>,
     },
+    /// No machine came of a template.
+    #[error("could not make a machine of the template {name:?}")]
+    NotSpawned { name: String, error: Box<SpawnError>, hint: Option<String> },
+    /// A template is not to be had, or could not be made or removed.
+    #[error("{error}")]
+    Template { error: Box<CacheError>, hint: Option<String> },
     /// A machine of another program ended otherwise than it should.
     #[error("the machine did not end well: {how}")]
     EndedBadly { how: String },
@@ -138,6 +146,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
         {
             4
         }
+        Err(Failure::Template { error, .. }) if matches!(**error, CacheError::Busy(_)) => 4,
         Err(
             Failure::Ended { .. }
             | Failure::Failed { .. }
@@ -154,6 +163,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
             | Failure::NoneUsable { .. }
             | Failure::Lines { .. }
             | Failure::Reach { .. }
+            | Failure::Template { .. }
             | Failure::EndedBadly { .. },
         ) => 1,
         Err(Failure::Conversation { source, .. }) => {
@@ -165,7 +175,7 @@ pub(crate) fn exit_code<T>(outcome: &Result<T, Failure>) -> u8 {
         }
         Err(Failure::Guests { code }) => *code,
         Err(Failure::Arguments(_) | Failure::Usage { .. }) => 2,
-        Err(Failure::Launch(_) | Failure::File { .. }) => 3,
+        Err(Failure::Launch(_) | Failure::File { .. } | Failure::NotSpawned { .. }) => 3,
         Err(Failure::TimedOut { .. }) => 4,
         Err(Failure::Bug(_)) => 70,
         Err(Failure::Signal { signal, .. }) => 128 + signal.number(),
@@ -209,6 +219,10 @@ impl Failure {
         match self {
             Self::Launch(error) => Some(error.log()),
             Self::Accelerators(AcceleratorError::NoList { said, .. }) => Some(said),
+            Self::NotSpawned { error, .. } => match &**error {
+                SpawnError::Restore { log, .. } => Some(log),
+                _ => None,
+            },
             Self::TimedOut { source: Some(error), .. } => Some(error.log()),
             other => other.exit().map(|exit| &exit.log),
         }
@@ -238,6 +252,11 @@ impl Failure {
         let mut causes = Vec::new();
         let mut source = match self {
             Self::Reach { error, .. } => error.source(),
+            Self::Template { error, .. } => error.source(),
+            Self::NotSpawned { error, .. } => match &**error {
+                SpawnError::Template(error) => Some(error as &dyn Error),
+                other => Some(other as &dyn Error),
+            },
             other => other.source(),
         };
         while let Some(cause) = source {

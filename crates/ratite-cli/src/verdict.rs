@@ -21,6 +21,8 @@ pub(crate) enum Cause {
     Itself,
     /// What was looked for appeared, or could not be looked for any more.
     SearchOver,
+    /// It was ready to be frozen, and it was.
+    Ready,
     /// The guest panicked, and QEMU keeps it as it is.
     Panicked,
     /// The guest is off, and QEMU keeps it for a last picture.
@@ -65,7 +67,9 @@ impl Ended {
         match &self.copied.written {
             Ok(()) => {}
             // A reader that goes when it has seen what it wanted, as `grep -q` does, has seen it.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && found.is_some() => {}
+            Err(error)
+                if error.kind() == io::ErrorKind::BrokenPipe
+                    && (found.is_some() || matches!(self.cause, Cause::Ready)) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 return Err(self.ended_by(Signal::Pipe));
             }
@@ -77,6 +81,7 @@ impl Ended {
                 let pattern = patterns.get(index).map(ToString::to_string).unwrap_or_default();
                 Err(self.failed(format!("{pattern} appeared on the console")))
             }
+            _ if matches!(self.cause, Cause::Ready) => Ok(exit(self.end).map(|exit| *exit)),
             Some(_) => Ok(self.remark_on_the_end()),
             None if matches!(self.cause, Cause::Panicked) => Err(self.failed("the guest panicked".into())),
             None => self.check_the_end(wanted).map(Some),
@@ -148,7 +153,7 @@ impl Ended {
 }
 
 /// How the process ended, well or not.
-fn exit(end: Result<Exit, ShutdownError>) -> Option<Box<Exit>> {
+pub(crate) fn exit(end: Result<Exit, ShutdownError>) -> Option<Box<Exit>> {
     let exit = end.map_or_else(|error| error.exit().cloned(), Some);
     exit.map(Box::new)
 }

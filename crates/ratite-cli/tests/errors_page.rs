@@ -55,6 +55,7 @@ fn the_page_says_what_the_program_says() {
     consoles_that_fail(&mut page);
     ends_that_are_not_well(&mut page);
     machines_that_others_run(&mut page);
+    templates_that_cannot_be_used(&mut page);
     computers_that_lack_something(&mut page);
     page::settle(page);
 }
@@ -329,6 +330,56 @@ fn machines_that_others_run(page: &mut Page) {
 
     page.ratite("Nobody listens at the address", &starter, &["cmd", &socket, "query-status"]);
     page.ratite("An address that is none", &starter, &["cmd", "localhost:qmp", "query-status"]);
+}
+
+fn templates_that_cannot_be_used(page: &mut Page) {
+    let folder = page.path("cache");
+    let environment = format!("RATITE_CACHE={folder}");
+    let starter = ["env", "--default-signal=HUP,INT,TERM", environment.as_str()];
+    page.ratite("There are no templates", &starter, &["run", "--from", "shell"]);
+
+    let disk = page.path("shell.img");
+    boot_sector(Path::new(&disk), "$ ", &HANG);
+    let command = real(Path::new(&disk));
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let create = [&["template", "create", "shell", "--quiet", "--until", "$ ", "--"], &command[..]].concat();
+    Ratite::start_by(&starter, &create).finish().assert_code(0);
+    page.ratite("There is a template of this name", &starter, &create);
+    page.ratite("The name cannot name a template", &starter, &["template", "rm", "my shell"]);
+    page.ratite("No template has the name, but one has a name like it", &starter, &["run", "--from", "shel"]);
+    let changed = ["run", "--from", "shell", "--memory", "1G"];
+    page.ratite("The machine of a template is to be another one", &starter, &changed);
+
+    // With memory of its own it has no file whose name another run would not have.
+    let memory = ["-object", "memory-backend-ram,id=ram,size=4M", "-machine", "memory-backend=ram"];
+    let shared = page.file("shared", "", 0o644);
+    let shared = format!("memory-backend-file,id=shared,size=1M,mem-path={shared},share=on");
+    let device = ["-object", &shared, "-device", "ivshmem-plain,memdev=shared,master=off"];
+    let create = ["template", "create", "peer", "--quiet", "--until", "$ ", "--"];
+    let blocked = [&create[..], &command, &memory, &device].concat();
+    page.ratite("The machine has a device that cannot be frozen", &starter, &blocked);
+
+    let mut machine = Ratite::start_by(&starter, &["template", "spawn", "shell", "--json"]);
+    machine.wait_for("launched");
+    page.ratite("The template is in use", &starter, &["template", "rm", "shell"]);
+    machine.signal(Signal::INT);
+    machine.finish().assert_code(130);
+
+    let state = format!("{folder}/templates/shell/state");
+    fs::write(&state, "").unwrap();
+    let outcome = Ratite::start_by(&starter, &["run", "--from", "shell"]).finish();
+    let without_size = outcome.stderr.split_inclusive(' ').collect::<Vec<_>>();
+    let size = without_size.iter().position(|word| *word == "had ").unwrap();
+    let stderr = [&without_size[..=size], &["… "], &without_size[size + 2..]].concat().concat();
+    page.add("The template is truncated", "ratite run --from shell", &Outcome { stderr, ..outcome });
+    fs::remove_file(&state).unwrap();
+    page.ratite("A file of the template is gone", &starter, &["template", "spawn", "shell"]);
+
+    let qemu = page.file("qemu-7", "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n", 0o755);
+    let create = [&["template", "create", "old", "--quiet", "--now", "--", &qemu], &command[1..]].concat();
+    Ratite::start_by(&starter, &create).finish().assert_code(0);
+    page.file("qemu-7", "#!/bin/sh\nexec qemu-8 \"$@\"\n", 0o755);
+    page.ratite("The template is of another QEMU", &starter, &["run", "--from", "old"]);
 }
 
 fn computers_that_lack_something(page: &mut Page) {

@@ -100,11 +100,13 @@ fn readers_of_their_own_each_get_everything() {
         console.expect("login", PATIENCE).await.expect("it is there");
 
         let (whole, later) = (console.reader(), console.reader_from_now());
+        let here = console.reader_from_here();
         guest.write_all(b"root\n# ").expect("it is taken");
         drop(guest);
 
         assert_eq!(whole.expect("# ", PATIENCE).await.expect("it is there").before, b"login: root\n");
         assert_eq!(later.expect("# ", PATIENCE).await.expect("it is there").before, b"root\n");
+        assert_eq!(here.expect("# ", PATIENCE).await.expect("it is there").before, b": root\n");
         assert_eq!(console.clone().expect("# ", PATIENCE).await.expect("it is there").before, b": root\n");
         assert_eq!(console.read(PATIENCE).await.expect("the end"), b"");
     });

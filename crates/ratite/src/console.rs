@@ -180,6 +180,13 @@ impl Console {
         self.reader_at(place)
     }
 
+    /// The same, but from where this handle stands: what that has taken is passed over.
+    #[must_use]
+    pub fn reader_from_here(&self) -> Self {
+        let place = *self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reader_at(place)
+    }
+
     fn reader_at(&self, place: Place) -> Self {
         Self { place: Arc::new(Mutex::new(place)), ..self.clone() }
     }

@@ -9,9 +9,13 @@ use clap::Command;
 use clap::ValueEnum;
 use clap_complete::engine::ArgValueCandidates;
 use clap_complete::engine::CompletionCandidate;
+use ratite::TemplateCache;
+use ratite::TemplateEntry;
 use ratite::qmp::within;
 use ratite::reach;
 use tokio::runtime::Builder;
+
+use crate::table;
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
@@ -45,8 +49,8 @@ impl Shell {
 pub(super) const AT_LENGTH: &str = "\
 Writes a script for a shell, with which it completes ratite's command lines.
 
-The shell asks `ratite` itself for what fits, so that the names of machines are completed,
-too, and no script grows old.";
+The shell asks `ratite` itself for what fits, so that the names of machines and templates
+are completed, too, and no script grows old.";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +62,7 @@ Examples:
 /// How long a shell may wait for the names of machines.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// `command` with completers for what is a machine, a QEMU, or an accelerator, in each of its verbs.
+/// `command` with completers for what is a machine, a template, a QEMU, or an accelerator, in each of its verbs.
 pub(super) fn completed(command: Command) -> Command {
     command.mut_args(completed_argument).mut_subcommands(completed)
 }
@@ -70,6 +74,7 @@ fn completed_argument(argument: Arg) -> Arg {
     };
     let candidates = match argument.get_id().as_str() {
         "target" => machines,
+        "from" | "template" | "templates" => templates,
         "command" if is_named("QEMU") => qemus,
         "binary" | "qemu" if is_named("BINARY") => qemus,
         "accel" => accelerators,
@@ -86,6 +91,16 @@ fn machines() -> Vec<CompletionCandidate> {
     let machines = listed.ok().and_then(Result::ok).unwrap_or_default();
     let candidate = |it: reach::Facts| CompletionCandidate::new(it.name).help(Some(it.state.into()));
     machines.into_iter().map(candidate).collect()
+}
+
+/// The templates, with their sizes.
+fn templates() -> Vec<CompletionCandidate> {
+    let listed = TemplateCache::user().ok().and_then(|cache| cache.list().ok()).unwrap_or_default();
+    let candidate = |it: TemplateEntry| {
+        let about = it.damage.unwrap_or_else(|| table::size(it.size));
+        CompletionCandidate::new(it.name).help(Some(about.into()))
+    };
+    listed.into_iter().map(candidate).collect()
 }
 
 /// The QEMUs in `PATH`.

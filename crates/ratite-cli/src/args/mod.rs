@@ -19,6 +19,7 @@ mod run;
 mod screenshot;
 mod shell;
 mod stop;
+mod template;
 mod wait;
 
 use clap::Command;
@@ -59,6 +60,8 @@ pub(crate) use run::Words;
 pub(crate) use screenshot::Screenshot;
 pub(crate) use shell::Shell;
 pub(crate) use stop::Stop;
+pub(crate) use template::Template;
+pub(crate) use template::Verb as TemplateVerb;
 pub(crate) use wait::Wait;
 
 /// The environment variable by which a shell asks for completions.
@@ -97,6 +100,9 @@ pub(crate) enum Verb {
     /// Runs your own QEMU command line, with its serial console on stdout
     #[command(after_help = run::EXAMPLES, long_about = run::AT_LENGTH, override_usage = run::USAGE)]
     Run(Box<Run>),
+    /// Boots a machine once, and goes on from there as often as one is wanted
+    #[command(after_help = template::EXAMPLES, long_about = template::AT_LENGTH)]
+    Template(Template),
     /// Speaks QMP with a machine, line by line: completion, history, events as they come
     #[command(after_help = shell::EXAMPLES, long_about = shell::AT_LENGTH, override_usage = shell::USAGE)]
     Shell(Shell),

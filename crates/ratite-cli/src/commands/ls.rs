@@ -1,9 +1,7 @@
 //! `ratite ls`: a line for each machine that can be reached by name.
 
 use std::io;
-use std::io::IsTerminal;
 use std::io::Write;
-use std::time::Duration;
 
 use ratite::reach;
 use ratite::reach::Facts;
@@ -12,6 +10,7 @@ use crate::args::Ls;
 use crate::output::Paint;
 use crate::report;
 use crate::report::Failure;
+use crate::table;
 use crate::target::failure;
 
 /// What stands above the columns.
@@ -35,7 +34,7 @@ pub(crate) async fn ls(ls: &Ls) -> Result<(), Failure> {
     }
     let text = match ls.json {
         true => machines.iter().map(|facts| json(facts) + "\n").collect(),
-        false => table(&machines, width(), Paint::of(&io::stdout())),
+        false => table(&machines, table::width(), Paint::of(&io::stdout())),
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::output)
@@ -51,33 +50,9 @@ fn json(facts: &Facts) -> String {
     serde_json::to_string(facts).expect("strings and numbers serialise")
 }
 
-/// How many columns the terminal has; as many as one wants, if stdout is none.
-fn width() -> usize {
-    let stdout = io::stdout();
-    match rustix::termios::tcgetwinsize(&stdout) {
-        Ok(size) if stdout.is_terminal() && size.ws_col > 0 => size.ws_col.into(),
-        _ => usize::MAX,
-    }
-}
-
 fn table(machines: &[Facts], width: usize, paint: Paint) -> String {
     let rows: Vec<[String; 6]> = machines.iter().map(row).collect();
-    let column = |at: usize| {
-        let lengths = rows.iter().map(|row| row[at].chars().count());
-        lengths.chain([HEAD[at].len()]).max().unwrap_or_default()
-    };
-    let widths: [usize; 5] = std::array::from_fn(column);
-    let line = |cells: &[&str; 6]| {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(widths) {
-            line += &format!("{cell:<width$}  ");
-        }
-        line += cells[5];
-        line.trim_end().chars().take(width).collect::<String>()
-    };
-    let head = paint.bold(&line(&HEAD));
-    let rows = rows.iter().map(|row| line(&row.each_ref().map(String::as_str)));
-    [head].into_iter().chain(rows).map(|line| line + "\n").collect()
+    table::table(&HEAD, &rows, width, paint)
 }
 
 fn row(facts: &Facts) -> [String; 6] {
@@ -86,34 +61,15 @@ fn row(facts: &Facts) -> [String; 6] {
         facts.name.clone(),
         facts.pid.to_string(),
         facts.version.clone().unwrap_or_else(|| "-".into()),
-        uptime(facts.uptime()),
+        table::time(facts.uptime()),
         facts.state.clone(),
         last_line.unwrap_or_default(),
     ]
 }
 
-/// The two largest units that count: `7s`, `2m05s`, `3h12m`, `9d04h`.
-fn uptime(uptime: Duration) -> String {
-    let seconds = uptime.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
-        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
-        _ => format!("{days}d{:02}h", hours % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_is_told_by_its_two_largest_units() {
-        for (seconds, text) in [(7, "7s"), (125, "2m05s"), (11_520, "3h12m"), (792_000, "9d04h")] {
-            assert_eq!(uptime(Duration::from_secs(seconds)), text);
-        }
-    }
 
     #[test]
     fn a_table_is_aligned_and_cut_to_the_terminal() {

@@ -17,6 +17,7 @@ mod run;
 mod screenshot;
 mod shell;
 mod stop;
+mod template;
 mod wait;
 
 use std::fs::File;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
                 Verb::Wait(wait) => unless_signalled(&mut signals, wait::wait(&wait)).await,
                 Verb::Qom(qom) => qom::qom(qom, &mut signals).await,
                 Verb::Run(run) => run::run(*run, &mut signals).await,
+                Verb::Template(words) => template::template(words, &mut signals).await,
                 Verb::Shell(shell) => shell::shell(shell, &mut signals).await,
                 Verb::Cmd(cmd) => unless_signalled(&mut signals, cmd::cmd(&cmd)).await,
                 Verb::Events(events) => unless_signalled(&mut signals, events::events(&events)).await,

@@ -2,7 +2,9 @@
 
 mod accelerator;
 mod configure;
+mod freeze;
 mod launch;
+mod restore;
 mod screenshot;
 
 use std::io;
@@ -69,11 +71,11 @@ async fn to_its_end(
     said: &mut Vec<u8>,
     signals: &mut Signals,
 ) -> Result<Option<Exit>, Failure> {
-    let clock = Clock::start(run.timeout);
-    let patterns = run.watching.patterns();
+    let clock = Clock::start(run.ending.limits.timeout);
+    let patterns = run.patterns();
     let search = patterns.as_ref().map(Patterns::search).transpose().map_err(too_large)?;
-    let progress = Progress::begin(progress::is_wanted(!run.watching.quiet), run.timeout);
-    let prepared = launch::prepare(run, records, &progress, clock, signals).await?;
+    let progress = Progress::begin(progress::is_wanted(!run.watching.quiet), clock.wanted());
+    let mut prepared = launch::prepare(run, records, &progress, clock, signals).await?;
     let output = match records {
         Some(_) => Bytes::text_to_stdout(),
         None => Bytes::to_stdout(),
@@ -86,20 +88,36 @@ async fn to_its_end(
 
     let launched = records.map(|records| records.launched(&machine)).unwrap_or_default();
     let form = form(run, records);
-    let begun = [prepared.said, launched].concat();
+    let begun = [std::mem::take(&mut prepared.said), launched].concat();
     let (copy, news) = Copy::of(machine.clone(), patterns.clone().zip(search), form, begun);
+    let reins = copy.reins();
     let mut copying = tokio::spawn(copy.run(output));
-    let cause = cause(&machine, news, run.screenshot_on_exit.is_some(), clock, signals).await;
+    let mut cause = match &run.making {
+        Some(making) if making.at_once => Cause::Ready,
+        _ => cause(&machine, news, run, patterns.as_ref(), clock, signals).await,
+    };
+    let mut frozen = None;
+    if let (Cause::Ready, Some(making)) = (cause, prepared.making()) {
+        progress.phase("freezing");
+        let made = freeze::freeze(making, &machine, reins, clock, signals).await;
+        cause = freeze::cause(&made);
+        frozen = Some(made);
+    }
     progress.phase("ending");
-    let picture = match &run.screenshot_on_exit {
+    let file = run.ending.screenshot_on_exit.as_deref();
+    let picture = match file {
         Some(file) => screenshot::take(&machine, file, cause, signals).await,
         None => Ok(()),
     };
-    if let (Some(records), Some(file), Ok(())) = (records, &run.screenshot_on_exit, &picture) {
+    if let (Some(records), Some(file), Ok(())) = (records, file, &picture) {
         said.extend(records.screenshot(&file.to_string_lossy()));
     }
-    let end = end(&machine, &cause, run.grace, signals).await;
+    let has_ended = matches!(cause, Cause::Itself) || matches!(frozen, Some(Ok(_)));
+    let end = end(&machine, has_ended, run.ending.limits.grace, signals).await;
     let (cause, copied) = rest(&mut copying, cause, clock, signals).await;
+    if let Some(Err(failure)) = frozen {
+        return Err(freeze::with_end(failure, end));
+    }
 
     let console = machine.console();
     let ended = Ended {
@@ -110,6 +128,10 @@ async fn to_its_end(
         log_fault: console.and_then(Console::log_fault),
     };
     drop(progress);
+    if let (Some(making), Some(Ok(template))) = (&run.making, &frozen) {
+        freeze::tell(&making.name, template);
+        said.extend(records.map(|records| records.frozen(&making.name, template)).unwrap_or_default());
+    }
     let outcome = ended.verdict(patterns.as_ref(), clock.limit);
     match (&outcome, picture) {
         (_, Ok(())) => outcome,
@@ -153,16 +175,23 @@ fn form(run: &Run, records: Option<Records>) -> Form {
 async fn cause(
     machine: &Machine,
     news: oneshot::Receiver<News>,
-    stays_when_off: bool,
+    run: &Run,
+    patterns: Option<&Patterns>,
     clock: Clock,
     signals: &mut Signals,
 ) -> Cause {
+    let stays_when_off = run.ending.screenshot_on_exit.is_some();
+    let is_ready = |found: Option<usize>| {
+        let wanted = found.zip(patterns).is_some_and(|(index, patterns)| !patterns.is_failure(index));
+        wanted && run.making.is_some()
+    };
     let happening = async {
         tokio::select! {
             biased;
             signal = signals.next() => Cause::Signal(signal),
             Ok(news) = news => match news {
-                News::SearchOver => Cause::SearchOver,
+                News::SearchOver(found) if is_ready(found) => Cause::Ready,
+                News::SearchOver(_) => Cause::SearchOver,
                 News::Unwritable => Cause::Unwritable,
             },
             _status = machine.exited() => Cause::Itself,
@@ -193,11 +222,11 @@ async fn is_off(machine: &Machine) {
 /// Ends the machine as gently as it lets us; at once when the user asks again.
 async fn end(
     machine: &Machine,
-    cause: &Cause,
+    has_ended: bool,
     grace: Duration,
     signals: &mut Signals,
 ) -> Result<Exit, ShutdownError> {
-    if matches!(cause, Cause::Itself) {
+    if has_ended {
         return machine.wait(Duration::MAX).await;
     }
     let mut shutdown = pin!(machine.shutdown(grace));
@@ -253,6 +282,11 @@ struct Clock {
 impl Clock {
     fn start(limit: Option<Duration>) -> Self {
         Self { started: Instant::now(), limit: limit.unwrap_or(Duration::MAX) }
+    }
+
+    /// The limit, if there is one.
+    fn wanted(self) -> Option<Duration> {
+        (self.limit < Duration::MAX).then_some(self.limit)
     }
 
     fn left(self) -> Duration {

@@ -29,6 +29,8 @@ mod shell;
 mod shell_terminal;
 mod shortages;
 mod stepping_in;
+mod templates;
+mod templates_refused;
 mod terminal;
 mod usage;
 mod walk_through;

@@ -9,9 +9,15 @@ use rustix::process::Signal;
 use crate::harness::fake;
 use crate::harness::ratite;
 use crate::harness::start_run;
+use crate::reach::Place;
 
 /// What bash completes `words` to, of which the last is being written.
 fn completed(words: &[&str]) -> Vec<String> {
+    completed_with(words, &[])
+}
+
+/// The same with these in the environment.
+fn completed_with(words: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
     const SCRIPT: &str = r#"
         source <(ratite completions bash)
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
@@ -21,7 +27,10 @@ fn completed(words: &[&str]) -> Vec<String> {
     let programs = Path::new(env!("CARGO_BIN_EXE_ratite")).parent().unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let mut bash = Command::new("bash");
-    bash.env("PATH", path).args(["--norc", "-c", SCRIPT, "bash"]).args(words);
+    bash.env("PATH", path)
+        .envs(environment.iter().copied())
+        .args(["--norc", "-c", SCRIPT, "bash"])
+        .args(words);
     let output = bash.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{said}");
@@ -55,6 +64,18 @@ fn bash_completes_the_names_of_machines() {
 }
 
 #[test]
+fn bash_completes_the_names_of_templates() {
+    let place = Place::new();
+    place.template("guest");
+    let environment = [("RATITE_CACHE", place.path().to_str().unwrap())];
+
+    for words in [&["run", "--from"][..], &["template", "spawn"], &["template", "rm", "x"]] {
+        let words = [&["ratite"], words, &["gue"]].concat();
+        assert_eq!(completed_with(&words, &environment), ["guest"], "{words:?}");
+    }
+}
+
+#[test]
 fn every_shell_has_its_script() {
     for (shell, word) in [
         ("bash", "complete "),
@@ -80,7 +101,14 @@ fn there_is_a_page_for_every_verb_and_groff_has_nothing_to_say_about_it() {
 
     written.assert_code(0);
     let has_man = Command::new("man").arg("--version").output().is_ok();
-    for page in ["ratite", "ratite-run", "ratite-doctor", "ratite-agent", "ratite-agent-exec"] {
+    for page in [
+        "ratite",
+        "ratite-run",
+        "ratite-doctor",
+        "ratite-agent",
+        "ratite-agent-exec",
+        "ratite-template-create",
+    ] {
         let page = pages.join(format!("{page}.1"));
         let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         assert!(text.contains("Exit codes"), "{}", page.display());

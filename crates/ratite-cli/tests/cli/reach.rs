@@ -18,7 +18,7 @@ use crate::harness::real;
 use crate::harness::send;
 use crate::harness::wait_for_fact;
 
-/// A runtime folder of its own, and what is started in it.
+/// A runtime folder and a cache of its own, and what is started there.
 pub(crate) struct Place {
     folder: TempDir,
 }
@@ -32,9 +32,10 @@ impl Place {
         self.folder.path()
     }
 
-    fn starter(&self) -> [String; 3] {
-        let variable = format!("XDG_RUNTIME_DIR={}", self.folder.path().display());
-        ["env".into(), "--default-signal=HUP,INT,TERM".into(), variable]
+    fn starter(&self) -> [String; 4] {
+        let runtime = format!("XDG_RUNTIME_DIR={}", self.folder.path().display());
+        let cache = format!("RATITE_CACHE={}", self.folder.path().display());
+        ["env".into(), "--default-signal=HUP,INT,TERM".into(), runtime, cache]
     }
 
     /// Starts `ratite` here.
@@ -62,7 +63,8 @@ impl Place {
         self.run(name, &self.guest(), guest::PROMPT)
     }
 
-    fn guest(&self) -> Vec<String> {
+    /// The command line of a QEMU with ratite's own guest.
+    pub(crate) fn guest(&self) -> Vec<String> {
         let disk = self.folder.path().join("disk");
         fs::write(&disk, guest::BOOT_SECTOR).unwrap();
         real(&disk)

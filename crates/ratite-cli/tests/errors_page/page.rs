@@ -228,7 +228,9 @@ fn differences(written: &str, made: &str) -> String {
 
 /// Whether a line is, or follows from, QEMU's own words.
 fn is_of_qemu(line: &str) -> bool {
-    line.starts_with("    | ") || line.starts_with("hint: ") || line.contains(VERSION_BEFORE)
+    let starts = ["    | ", "hint: ", "  caused by: the machine cannot be frozen: "];
+    let names_it = [VERSION_BEFORE, " was made by QEMU "];
+    starts.iter().any(|start| line.starts_with(start)) || names_it.iter().any(|words| line.contains(words))
 }
 
 fn version_in(page: &str) -> Option<&str> {

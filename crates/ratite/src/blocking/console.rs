@@ -49,6 +49,12 @@ impl Console {
         Self::new(self.inner.reader_from_now(), self.background.clone())
     }
 
+    /// The same, but from where this handle stands; see [`crate::Console::reader_from_here`].
+    #[must_use]
+    pub fn reader_from_here(&self) -> Self {
+        Self::new(self.inner.reader_from_here(), self.background.clone())
+    }
+
     /// Stops the pump and hands over the stream itself; see [`crate::Console::take_stream`].
     ///
     /// # Errors

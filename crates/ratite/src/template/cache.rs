@@ -250,9 +250,12 @@ impl TemplateCache {
     pub async fn reserve(&self, name: &str, config: &MachineConfig) -> Result<Making, CacheError> {
         check_name(name)?;
         let lock = self.lock(name).await?;
-        if self.folder.join(name).exists() {
+        let path = self.folder.join(name);
+        if path.join(MANIFEST).exists() {
             return Err(CacheError::Taken { name: name.into() });
         }
+        // What is left of one that was being removed.
+        remove(&path).map_err(|source| CacheError::Folder { path, source })?;
         Ok(Making::new(self.clone(), name.into(), None, config, lock))
     }
 

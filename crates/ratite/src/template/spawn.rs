@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::body;
 use crate::body::Restored;
 use crate::body::Way;
+use crate::config::ExtraMonitor;
 use crate::config::MachineConfig;
 use crate::config::Timeouts;
 use crate::error::LaunchError;
@@ -156,6 +157,12 @@ impl Spawn {
         self
     }
 
+    /// Lets other programs speak with it, beside this one; see [`MachineConfig::extra_monitor`].
+    pub fn extra_monitor(mut self, monitor: ExtraMonitor) -> Self {
+        self.run = self.run.extra_monitor(monitor);
+        self
+    }
+
     /// Shows every QMP message to `transcript`; see [`MachineConfig::transcript`].
     pub fn transcript(mut self, transcript: Transcript) -> Self {
         self.run = self.run.transcript(transcript);
@@ -209,7 +216,8 @@ impl Spawn {
             console.log = Some(path.clone());
         }
         let MachineConfig { name, reachable, in_background, base_folder, .. } = self.run.clone();
-        let MachineConfig { log_folder, keep_folder, timeouts, transcript, .. } = self.run.clone();
+        let MachineConfig { log_folder, keep_folder, timeouts, transcript, extra_monitors, .. } =
+            self.run.clone();
         Ok(MachineConfig {
             name,
             reachable,
@@ -219,6 +227,7 @@ impl Spawn {
             keep_folder,
             timeouts,
             transcript,
+            extra_monitors,
             ..config
         })
     }

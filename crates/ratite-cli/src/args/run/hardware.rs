@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "The machine")]
+/// What is above the options that are about it.
+pub(crate) const MACHINE: &str = "The machine";
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = MACHINE)]
 pub(crate) struct Hardware {
     /// Boots this kernel
     #[arg(long, value_name = "FILE")]

@@ -9,13 +9,12 @@ use ratite::ConsoleConfig;
 use ratite::Pattern;
 use ratite::Patterns;
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Its console")]
-pub(crate) struct Watching {
-    /// Which device it is: serial, virtconsole, the type of another, or none
-    #[arg(long, value_name = "KIND", default_value = "serial", value_parser = console)]
-    pub(crate) console: ConsoleKind,
+use crate::args::Run;
 
+/// What a machine is to say.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = CONSOLE)]
+pub(crate) struct Expecting {
     /// Ends the machine, and succeeds, once this text is on the console; the first of several counts
     #[arg(long, value_name = "TEXT", value_parser = literal)]
     pub(crate) expect: Vec<Pattern>,
@@ -23,7 +22,12 @@ pub(crate) struct Watching {
     /// The same for a regular expression over bytes
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub(crate) expect_regex: Vec<Pattern>,
+}
 
+/// What it is not to say, and what becomes of what it says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = CONSOLE)]
+pub(crate) struct Watching {
     /// Ends the machine, and fails, once this text is on the console; may be repeated
     #[arg(long, value_name = "TEXT", value_parser = literal)]
     pub(crate) fail_on: Vec<Pattern>,
@@ -49,33 +53,42 @@ pub(crate) struct Watching {
     pub(crate) json: bool,
 }
 
-impl Watching {
+/// What is above the options that are about it.
+pub(crate) const CONSOLE: &str = "Its console";
+
+impl Run {
     /// What is looked for, if anything is.
     pub(crate) fn patterns(&self) -> Option<Patterns> {
-        let wanted = self.expect.iter().chain(&self.expect_regex).cloned();
-        let linux = self.fail_on_linux.then(Pattern::linux_failures).unwrap_or_default();
-        let failures: Vec<_> = self.fail_on.iter().chain(&self.fail_on_regex).cloned().chain(linux).collect();
+        let Watching { fail_on, fail_on_regex, fail_on_linux, .. } = &self.watching;
+        let wanted = self.expecting.expect.iter().chain(&self.expecting.expect_regex).cloned();
+        let linux = fail_on_linux.then(Pattern::linux_failures).unwrap_or_default();
+        let failures: Vec<_> = fail_on.iter().chain(fail_on_regex).cloned().chain(linux).collect();
         let patterns = Patterns::any(wanted).failing_on(failures);
         patterns.get(0).is_some().then_some(patterns)
     }
 
     /// The first of what was asked for that there is only with a console.
-    pub(crate) fn needs(&self) -> Option<&'static str> {
+    pub(crate) fn needs_console(&self) -> Option<&'static str> {
+        let [text, regex] = match self.making {
+            Some(_) => ["--until", "--until-regex"],
+            None => ["--expect", "--expect-regex"],
+        };
         let asked = [
-            ("--expect", !self.expect.is_empty()),
-            ("--expect-regex", !self.expect_regex.is_empty()),
-            ("--fail-on", !self.fail_on.is_empty()),
-            ("--fail-on-regex", !self.fail_on_regex.is_empty()),
-            ("--fail-on-linux", self.fail_on_linux),
-            ("--log", self.log.is_some()),
+            (text, !self.expecting.expect.is_empty()),
+            (regex, !self.expecting.expect_regex.is_empty()),
+            ("--fail-on", !self.watching.fail_on.is_empty()),
+            ("--fail-on-regex", !self.watching.fail_on_regex.is_empty()),
+            ("--fail-on-linux", self.watching.fail_on_linux),
+            ("--log", self.watching.log.is_some()),
         ];
         asked.into_iter().find(|(_, is_asked)| *is_asked).map(|(option, _)| option)
     }
 }
 
 /// What the console is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum ConsoleKind {
+    #[default]
     Serial,
     Virtconsole,
     /// A device of this type.
@@ -95,7 +108,7 @@ impl ConsoleKind {
     }
 }
 
-fn console(text: &str) -> Result<ConsoleKind, &'static str> {
+pub(crate) fn console(text: &str) -> Result<ConsoleKind, &'static str> {
     match text {
         "" => Err("it names no device"),
         "serial" => Ok(ConsoleKind::Serial),
@@ -105,14 +118,14 @@ fn console(text: &str) -> Result<ConsoleKind, &'static str> {
     }
 }
 
-fn literal(text: &str) -> Result<Pattern, &'static str> {
+pub(crate) fn literal(text: &str) -> Result<Pattern, &'static str> {
     match text {
         "" => Err("it is there before the machine has said anything"),
         text => Ok(Pattern::literal(text)),
     }
 }
 
-fn regex(expression: &str) -> Result<Pattern, BadPattern> {
+pub(crate) fn regex(expression: &str) -> Result<Pattern, BadPattern> {
     Pattern::regex(expression)
 }
 
@@ -127,7 +140,7 @@ mod tests {
         let words = line.split(' ').filter(|word| !word.is_empty());
         let words = ["ratite", "run"].into_iter().chain(words).chain(["--", "qemu"]);
         let Verb::Run(run) = Cli::try_parse_from(words).unwrap().verb else { panic!() };
-        run.watching.patterns()
+        run.patterns()
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::report::Failure;
 pub(super) fn check_files(run: &Run) -> Result<(), Failure> {
     let files =
         [("read the kernel", &run.hardware.kernel), ("read the initial file system", &run.hardware.initrd)];
-    if let Some(file) = &run.screenshot_on_exit {
+    if let Some(file) = &run.ending.screenshot_on_exit {
         screenshot::check(file)?;
     }
     for (doing, path) in files {
@@ -63,19 +63,15 @@ impl Plan {
     /// The machine, with what was found out since: which accelerator it has, and where its console is recorded.
     pub(super) fn config(self, run: &Run, accelerator: Option<&str>, log: Option<&Path>) -> MachineConfig {
         let mut config = MachineConfig::new(self.binary);
-        if run.hardware.screen || run.screenshot_on_exit.is_some() {
+        if run.hardware.screen || run.ending.screenshot_on_exit.is_some() {
             // QEMU would begin with a window, which nobody asked for.
             config = config.with_screen().args(["-display", "none"]);
         }
-        if run.screenshot_on_exit.is_some() {
+        if run.ending.screenshot_on_exit.is_some() {
             config = config.arg(screenshot::STAY);
         }
         config = config.args(run.hardware.arguments(accelerator)).args(self.arguments);
-        let connect = Timeouts::default().connect;
-        config = surroundings(run, config).timeouts(Timeouts {
-            connect: run.timeout.map_or(connect, |limit| limit.min(connect)),
-            ..Timeouts::default()
-        });
+        config = surroundings(run, config).timeouts(timeouts(run));
         let Some(console) = self.console else { return config };
         let console = console.history(HISTORY);
         config.console(match log {
@@ -85,9 +81,16 @@ impl Plan {
     }
 }
 
+/// How long things may take: no longer than the whole run.
+pub(super) fn timeouts(run: &Run) -> Timeouts {
+    let limits = Timeouts::default();
+    let limit = run.ending.limits.timeout.unwrap_or(limits.connect);
+    Timeouts { connect: limits.connect.min(limit), ..limits }
+}
+
 /// The console, with what the user's own arguments say about it, which may change them.
 fn console(run: &Run, arguments: &mut Vec<OsString>) -> Result<Option<ConsoleConfig>, Failure> {
-    let kind = &run.watching.console;
+    let kind = run.console.clone().unwrap_or_default();
     let serial = match kind {
         ConsoleKind::Serial => first_serial(arguments),
         _ => FirstSerial::Free,
@@ -106,7 +109,7 @@ fn console(run: &Run, arguments: &mut Vec<OsString>) -> Result<Option<ConsoleCon
         ),
         (_, console) => return Ok(console),
     };
-    if let Some(option) = run.watching.needs() {
+    if let Some(option) = run.needs_console() {
         return Err(Failure::Usage { problem, hint: format!("{hint}; `{option}` needs it") });
     }
     if let FirstSerial::Taken(taken) = serial {
@@ -117,16 +120,16 @@ fn console(run: &Run, arguments: &mut Vec<OsString>) -> Result<Option<ConsoleCon
 
 /// What the user wants around the machine.
 fn surroundings(run: &Run, mut config: MachineConfig) -> MachineConfig {
-    for path in &run.qmp {
+    for path in &run.around.qmp {
         config = config.extra_monitor(ExtraMonitor::Qmp(path.clone()));
     }
     if let Some(Words(words)) = &run.wrapper {
         config = config.wrapper(words);
     }
-    if let Some(folder) = &run.log_folder {
+    if let Some(folder) = &run.around.log_folder {
         config = config.log_folder(folder);
     }
-    if let Some(name) = &run.name {
+    if let Some(name) = &run.around.name {
         config = config.name(name).reachable();
     }
     if run.agent {

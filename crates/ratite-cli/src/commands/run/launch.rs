@@ -8,6 +8,10 @@ use ratite::LaunchError;
 use ratite::LaunchErrorKind;
 use ratite::Machine;
 use ratite::MachineConfig;
+use ratite::Making;
+use ratite::Spawn;
+use ratite::SpawnError;
+use ratite::Template;
 use ratite::WorkFolder;
 use ratite::qmp::within;
 
@@ -18,20 +22,46 @@ use crate::commands::run::accelerator;
 use crate::commands::run::accelerator::Choice;
 use crate::commands::run::configure;
 use crate::commands::run::configure::Plan;
+use crate::commands::run::restore;
 use crate::progress::Progress;
 use crate::records::Records;
 use crate::report;
 use crate::report::Failure;
 use crate::signals::Signals;
+use crate::templates;
 
 /// What is to be launched.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    config: MachineConfig,
+    start: Start,
     /// The folder that is to be kept, if it is.
     folder: Option<WorkFolder>,
     /// What is to be recorded of it.
     pub(super) said: Vec<u8>,
+}
+
+/// How it comes to be.
+#[derive(Debug)]
+enum Start {
+    Booted(MachineConfig),
+    /// Booted, to become a template; until that is taken.
+    Made(Option<Making>),
+    /// Restored. The template is held as long as its machine may run.
+    Restored {
+        name: String,
+        template: Template,
+        spawn: Spawn,
+    },
+}
+
+impl Prepared {
+    /// The right to make a template of it, once.
+    pub(super) fn making(&mut self) -> Option<Making> {
+        match &mut self.start {
+            Start::Made(making) => making.take(),
+            _ => None,
+        }
+    }
 }
 
 /// Does all that is to be done before QEMU is started.
@@ -42,6 +72,10 @@ pub(super) async fn prepare(
     clock: Clock,
     signals: &mut Signals,
 ) -> Result<Prepared, Failure> {
+    if let Some(name) = &run.from {
+        progress.phase("looking at the template");
+        return restored(run, name, clock, signals).await;
+    }
     let plan = Plan::of(run)?;
     configure::check_files(run)?;
     let mut said = Vec::new();
@@ -55,11 +89,50 @@ pub(super) async fn prepare(
             Some(accelerator)
         }
     };
-    let folder = run.keep.then(|| kept_folder(run)).transpose()?;
+    let (folder, log) = recorded(run)?;
+    let config = plan.config(run, accelerator.as_deref(), log.as_deref());
+    let start = match &run.making {
+        None => Start::Booted(config),
+        Some(making) => {
+            progress.phase("waiting for its place");
+            let cache = templates::cache()?;
+            let reserved = async { cache.reserve(&making.name, &config).await.map_err(templates::failure) };
+            Start::Made(Some(in_time(clock, signals, reserved).await?))
+        }
+    };
+    Ok(Prepared { start, folder, said })
+}
+
+async fn restored(run: &Run, name: &str, clock: Clock, signals: &mut Signals) -> Result<Prepared, Failure> {
+    restore::check(run)?;
+    configure::check_files(run)?;
+    let template = in_time(clock, signals, templates::open(name)).await?;
+    let (folder, log) = recorded(run)?;
+    let mut spawn = restore::spawn(run, name, &template, log.as_deref())?;
+    if let Some(folder) = &folder {
+        spawn = spawn.base_folder(folder.path()).keep_folder();
+    }
+    Ok(Prepared { start: Start::Restored { name: name.into(), template, spawn }, folder, said: Vec::new() })
+}
+
+/// What `work` comes to, unless the user ends it, or the time is over, before.
+async fn in_time<T>(
+    clock: Clock,
+    signals: &mut Signals,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        signal = signals.next() => Err(Failure::Signal { signal, source: None }),
+        done = within(clock.left(), "machine", work) => done.unwrap_or_else(|_| Err(not_launched(clock, None))),
+    }
+}
+
+/// The folder that is kept, if one is, and where the console is recorded.
+fn recorded(run: &Run) -> Result<(Option<WorkFolder>, Option<PathBuf>), Failure> {
+    let folder = run.ending.keep.then(|| kept_folder(run)).transpose()?;
     let in_folder = folder.as_ref().map(|folder| folder.path().join("console.log"));
-    let log = run.watching.log.as_ref().or(in_folder.as_ref());
-    let config = plan.config(run, accelerator.as_deref(), log.map(PathBuf::as_path));
-    Ok(Prepared { config, folder, said })
+    Ok((folder, run.watching.log.clone().or(in_folder)))
 }
 
 /// A folder that is left behind whatever comes.
@@ -79,18 +152,9 @@ async fn choose(
     clock: Clock,
     signals: &mut Signals,
 ) -> Result<Choice, Failure> {
-    let chosen = within(
-        clock.left(),
-        "accelerator",
-        accelerator::choose(binary, Accelerators::LIMIT.min(clock.left()), progress),
-    );
-    let chosen = tokio::select! {
-        biased;
-        // What is being measured is dropped, and so ended.
-        signal = signals.next() => return Err(Failure::Signal { signal, source: None }),
-        chosen = chosen => chosen,
-    };
-    chosen.unwrap_or_else(|_| Err(not_launched(clock, None)))
+    let limit = Accelerators::LIMIT.min(clock.left());
+    // What is being measured when the time is over is dropped, and so ended.
+    in_time(clock, signals, accelerator::choose(binary, limit, progress)).await
 }
 
 /// Starts the machine.
@@ -100,20 +164,37 @@ pub(super) async fn launch(
     signals: &mut Signals,
 ) -> Result<Machine, Failure> {
     let launch = async {
-        match &prepared.folder {
-            Some(folder) => prepared.config.launch_in(folder).await,
-            None => prepared.config.launch().await,
+        match (&prepared.start, &prepared.folder) {
+            (Start::Restored { name, template, spawn }, _) => {
+                let spawned = within(clock.left(), "machine", template.spawn_with(spawn)).await;
+                let spawned = spawned.map_err(|_| not_launched(clock, None))?;
+                spawned.map_err(|error| match error {
+                    SpawnError::Launch(error) => not_started(clock, error),
+                    error => templates::not_spawned(name, error),
+                })
+            }
+            (Start::Booted(config), Some(folder)) => {
+                config.launch_in(folder).await.map_err(|error| not_started(clock, error))
+            }
+            (Start::Booted(config), None) => config.launch().await.map_err(|error| not_started(clock, error)),
+            (Start::Made(Some(making)), _) => {
+                making.config().launch().await.map_err(|error| not_started(clock, error))
+            }
+            (Start::Made(None), _) => unreachable!("it is taken once the machine runs"),
         }
     };
-    let launched = tokio::select! {
+    tokio::select! {
         biased;
-        signal = signals.next() => return Err(Failure::Signal { signal, source: None }),
+        signal = signals.next() => Err(Failure::Signal { signal, source: None }),
         launched = launch => launched,
-    };
-    launched.map_err(|error| match error.kind() {
+    }
+}
+
+fn not_started(clock: Clock, error: LaunchError) -> Failure {
+    match error.kind() {
         LaunchErrorKind::TimedOut { .. } if clock.left().is_zero() => not_launched(clock, Some(error)),
         _ => Failure::Launch(error),
-    })
+    }
 }
 
 fn not_launched(clock: Clock, source: Option<LaunchError>) -> Failure {
