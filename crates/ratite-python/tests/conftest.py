@@ -84,6 +84,31 @@ def guest(base):
     return make
 
 
+@pytest.fixture
+def frozen(guest, base):
+    """Makes templates of the guest, frozen at its prompt, behind what `typed` has put there."""
+    made = []
+
+    def make(*args, typed="", **keywords):
+        with guest(*args, freezable=True, **keywords) as machine:
+            machine.console.expect("> ")
+            if typed:
+                machine.console.send_echoed(typed)
+            made.append(machine.freeze())
+            return made[-1]
+
+    yield make
+    for template in made:
+        template.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder of what is the user's cache elsewhere."""
+    monkeypatch.setenv("RATITE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/templates"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def what_stays(fake_qemu):
     """Starts what is kept for the whole program: ratite's threads and its guard, and what multiprocessing has of its own."""
@@ -93,7 +118,7 @@ def what_stays(fake_qemu):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request, what_stays, base, monkeypatch):
+def nothing_left(request, what_stays, base, cache, monkeypatch):
     """Proves that after a test no process, no work folder and no descriptor is left."""
     mark = f"RATITE_TEST={uuid.uuid4()}"
     monkeypatch.setenv(*mark.split("="))
@@ -110,7 +135,7 @@ def nothing_left(request, what_stays, base, monkeypatch):
             *(f"child {pid}: {name}" for pid, name in children().items() if pid not in before),
             *(f"process {pid}: {name}" for pid, name in marked(mark).items()),
             *(f"descriptor {fd}: {what}" for fd, what in open_descriptors().items() if descriptors.get(fd) != what),
-            *(f"folder {folder}" for folder in base.glob("qemu-machine-*")),
+            *(f"folder {folder}" for place in (base, cache) for folder in place.glob("qemu-machine-*")),
         ]
 
     end = time.monotonic() + AT_ONCE

@@ -38,6 +38,7 @@ def test_the_child_is_told_and_the_parent_goes_on(fake):
             machine.launch,
             machine.shutdown,
             machine.kill,
+            machine.freeze,
             machine.wait,
             machine.events,
             machine.event_wait,

@@ -16,7 +16,11 @@ def suite(pytester, fake_qemu, base):
         return pytester.runpytest_inprocess(f"--qemu={fake_qemu}", *options)
 
     yield run
-    # pytest keeps the last error for debuggers, and its traceback holds the machines.
+    forget_the_last_error()
+
+
+def forget_the_last_error():
+    """pytest keeps it for debuggers, and its traceback holds the machines."""
     for name in ("last_type", "last_value", "last_traceback", "last_exc"):
         if hasattr(sys, name):
             delattr(sys, name)
