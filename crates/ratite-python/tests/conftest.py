@@ -1,9 +1,12 @@
 """What the tests share: machines to play with, and the proof after each test that nothing of them is left."""
 
+import asyncio
 import gc
 import os
 import select
+import sys
 import time
+import traceback
 import uuid
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -29,6 +32,50 @@ def eventually(fact, what="a fact"):
     while not fact():
         assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
         select.select([], [], [], 0.005)
+
+
+def raised_by(action):
+    with pytest.raises(Exception) as raised:
+        action()
+    return raised.value
+
+
+def in_a_child(body):
+    """Runs `body` in a forked process; what it raises is told here."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            body()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def run(coroutine):
+    """A loop of its own, and a limit on all of it."""
+
+    async def limited():
+        return await asyncio.wait_for(coroutine, PATIENCE)
+
+    return asyncio.run(limited())
+
+
+async def begun(coroutine):
+    """A task that has come to its first wait."""
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    return task
+
+
+def forget_the_last_error():
+    """pytest keeps it for debuggers, and its traceback holds the machines."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
 
 
 @pytest.fixture

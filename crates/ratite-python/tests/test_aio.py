@@ -10,16 +10,7 @@ import pytest
 
 import ratite
 import ratite.aio
-from conftest import AT_ONCE, PATIENCE, eventually, runs
-
-
-def run(coroutine):
-    """A loop of its own, and a limit on all of it."""
-
-    async def limited():
-        return await asyncio.wait_for(coroutine, PATIENCE)
-
-    return asyncio.run(limited())
+from conftest import AT_ONCE, begun, eventually, run, runs
 
 
 @pytest.fixture
@@ -34,13 +25,6 @@ def play(fake):
         return run(within())
 
     return play
-
-
-async def begun(coroutine):
-    """A task that has come to its first wait."""
-    task = asyncio.ensure_future(coroutine)
-    await asyncio.sleep(0)
-    return task
 
 
 async def cancelled(coroutine):

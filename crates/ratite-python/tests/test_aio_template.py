@@ -7,7 +7,7 @@ import pytest
 
 import ratite
 import ratite.aio
-from test_aio import begun, run
+from conftest import begun, eventually, run
 
 
 async def to_the_prompt(machine):
@@ -102,20 +102,21 @@ def test_cancelling_a_spawn_or_a_take_leaves_nothing(play, base):
     play(scene)
 
 
+def is_at(template, place):
+    try:
+        return template.folder == str(place)
+    except ratite.TemplateError:
+        # It is just on its way.
+        return False
+
+
 def test_a_store_that_is_cancelled_is_finished(play, base):
     async def scene(template):
         storing = await begun(template.store(base / "stored"))
         storing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await storing
-        # Whoever asks waits for nobody: it is here, there, or just on its way.
-        while True:
-            try:
-                if template.folder == str(base / "stored"):
-                    break
-            except ratite.TemplateError:
-                pass
-            await asyncio.sleep(0)
+        eventually(lambda: is_at(template, base / "stored"), "a template at its place")
         async with await template.spawn(base_folder=base) as machine:
             await says(machine, "pt", "kept")
 

@@ -1,10 +1,9 @@
 """The plugin for pytest, as its users have it."""
 
-import sys
 
 import pytest
 
-from conftest import runs
+from conftest import forget_the_last_error, runs
 
 
 @pytest.fixture
@@ -17,13 +16,6 @@ def suite(pytester, fake_qemu, base):
 
     yield run
     forget_the_last_error()
-
-
-def forget_the_last_error():
-    """pytest keeps it for debuggers, and its traceback holds the machines."""
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)
 
 
 def test_machines_are_launched_and_ended(suite, base):

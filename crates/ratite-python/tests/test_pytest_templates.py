@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from conftest import GUEST
-from test_pytest_plugin import forget_the_last_error
+from conftest import GUEST, forget_the_last_error
 
 SUITE = f"""
 import os, pytest

@@ -8,9 +8,7 @@ import sys
 import pytest
 
 import ratite
-from conftest import eventually, runs
-from test_errors import raised_by
-from test_fork import in_a_child
+from conftest import eventually, in_a_child, raised_by, runs
 
 
 def says(machine, rest, expected):

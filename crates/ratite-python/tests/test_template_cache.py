@@ -8,8 +8,7 @@ from threading import Barrier
 import pytest
 
 import ratite
-from conftest import GUEST
-from test_errors import raised_by
+from conftest import GUEST, raised_by
 
 
 def to_the_prompt(machine):
