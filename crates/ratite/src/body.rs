@@ -64,6 +64,9 @@ pub(crate) enum Way {
     Placed,
 }
 
+/// All of them, the best first.
+pub(crate) const WAYS: [Way; 3] = [Way::Left, Way::Placed, Way::Streamed];
+
 /// A disk that the machine may write to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,6 +69,8 @@ struct Shared {
     changed: Notify,
     /// Of a console that belongs to a machine, once that runs.
     fate: OnceLock<Arc<Fate>>,
+    /// How many bytes stood there before the guest said anything.
+    before: u64,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,9 @@ struct State {
 
 /// How much of the console an error carries.
 const LAST_WORDS: usize = 2 << 10;
+
+/// The longest line that is taken for a prompt, with all that is in it for the terminal alone.
+const LONGEST_PROMPT: usize = 512;
 
 /// How many writes may wait behind one another.
 const WRITES: usize = 16;
@@ -123,11 +128,15 @@ impl Console {
             let _within = runtime.enter();
             UnixStream::from_std(stream)?
         };
-        let history = History::new(config.history);
-        let place = Arc::new(Mutex::new(history.beginning()));
+        let mut history = History::new(config.history);
+        history.take_in(&mut config.standing.clone());
+        // Whoever had frozen the guest had read this.
+        let place = Arc::new(Mutex::new(history.now()));
+        let before = history.end();
         let state = State { history, standing: Standing::default(), ended: false, log_fault: None };
         let shared =
-            Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), fate: OnceLock::new() });
+            Shared { state: Mutex::new(state), changed: Notify::new(), fate: OnceLock::new(), before };
+        let shared = Arc::new(shared);
         let (writes, write_inbox) = mpsc::channel(WRITES);
         let (takeovers, takeover_inbox) = mpsc::channel(1);
         let recorder = Recorder { shared: shared.clone(), log };
@@ -266,10 +275,22 @@ impl Console {
         self.shared.lock().history.tail(limit)
     }
 
-    /// How many bytes the guest has written in all.
+    /// How many bytes the guest has written in all; a restored one since then.
     #[must_use]
     pub fn bytes_seen(&self) -> u64 {
-        self.shared.lock().history.end()
+        self.shared.lock().history.end() - self.shared.before
+    }
+
+    /// Whether nothing has come since the guest was restored, so that what stands there has stood since it was frozen.
+    pub(crate) fn is_as_frozen(&self) -> bool {
+        self.shared.before > 0 && self.bytes_seen() == 0
+    }
+
+    /// The line that the guest has begun and not ended, if it is not too long for a prompt.
+    pub(crate) fn last_line(&self) -> Vec<u8> {
+        let tail = self.tail(LONGEST_PROMPT).bytes;
+        let start = memchr::memrchr(b'\n', &tail).map_or(0, |end| end + 1);
+        tail[start..].to_vec()
     }
 
     /// Whether the stream has ended; what was recorded can still be read.

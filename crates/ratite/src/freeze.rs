@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::body::Files;
 use crate::body::Ram;
 use crate::body::Way;
+use crate::console::Console;
 use crate::disks;
 use crate::disks::NotFreezable;
 use crate::error::LaunchError;
@@ -149,6 +150,7 @@ async fn run(running: Arc<Running>, mut answer: oneshot::Sender<Result<Frozen, F
 
 async fn end(running: &Running, frozen: Frozen) -> Result<Frozen, FreezeError> {
     shutdown::kill(running).await.map_err(FreezeError::Unkillable)?;
+    tracing::debug!(template = %frozen.path.display(), "a machine is frozen");
     Ok(frozen)
 }
 
@@ -157,7 +159,8 @@ async fn end(running: &Running, frozen: Frozen) -> Result<Frozen, FreezeError> {
 struct Course {
     /// Whether the machine was stopped for this.
     stopped: bool,
-    saving: Option<(Way, Before)>,
+    /// How QEMU was set before it was asked for its state.
+    saving: Option<Before>,
     /// What was moved, and from where.
     moved: Vec<(PathBuf, PathBuf)>,
 }
@@ -217,20 +220,26 @@ impl Course {
             self.stopped = true;
             ask(client, "stop", ()).await?;
         }
-        self.saving = Some((way, before));
+        tracing::debug!(pid = running.process.pid(), ?way, "a machine stands still to be frozen");
+        let before = self.saving.insert(before);
         let state = path.join(manifest::STATE);
-        let saved = migration::save(client, way, &state, running.timeouts.command).await;
+        let saved = migration::save(client, way, before, &state, running.timeouts.command).await;
         saved.map_err(|error| match error {
             MigrationError::File(source) => fault(source),
             other => FreezeError::Save(other),
         })?;
+        tracing::debug!(state = %state.display(), "the state of a machine is saved");
         let version = version(&ask(client, "query-version", ()).await?);
         self.take(files, way, &path).map_err(fault)?;
+        tracing::debug!(template = %path.display(), "a machine's RAM and disks are a template's");
         let images = files.overlays.iter().enumerate();
         let images =
             images.flat_map(|(number, _)| disks::chain(&path.join(manifest::disk(number))).split_off(1));
         let images = images.collect();
-        let facts = Facts { body, way, because, version, agent_answers };
+        let last_line = |console: &Console| String::from_utf8_lossy(&console.last_line()).into_owned();
+        let consoles = running.consoles.iter();
+        let standing = consoles.map(|(name, console)| (name.clone(), last_line(console))).collect();
+        let facts = Facts { body, way, because, version, agent_answers, standing };
         let there = path.clone();
         // What was written is read once more.
         let manifest = aside(move || {
@@ -238,6 +247,7 @@ impl Course {
             Manifest::write(&there, facts, images)
         });
         let manifest = manifest.await.map_err(fault)?;
+        tracing::debug!(template = %path.display(), "a template is written down");
         Ok(Frozen { folder, path, manifest })
     }
 
@@ -261,11 +271,10 @@ impl Course {
             }
         }
         let Some(monitor) = &running.monitor else { return };
-        if let Some((way, before)) = &self.saving {
-            let silence = running.timeouts.command;
-            if let Err(error) = migration::undo(&monitor.client, *way, before, silence).await {
-                tracing::debug!(%error, "could not undo a migration");
-            }
+        if let Some(before) = &self.saving
+            && let Err(error) = migration::undo(&monitor.client, before, running.timeouts.command).await
+        {
+            tracing::debug!(%error, "could not undo a migration");
         }
         if self.stopped
             && let Err(error) = monitor.client.execute("cont", ()).await

@@ -1,8 +1,10 @@
 //! What a template depends on, as a digest: the QEMU, the description, and the files that it names.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::DirBuilder;
 use std::io;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -12,12 +14,14 @@ use crate::config::WorkingFolder;
 use crate::disks;
 use crate::program;
 use crate::seal::Digest;
+use crate::seal::Seal;
 
-/// A digest of all that a template of this machine depends on, and of `key`, which is the caller's. Reads the files.
+/// A digest of all that a template of this machine depends on, and of `key`, which is the caller's. Reads the files, unless
+/// `notes`, a folder, knows them.
 ///
 /// # Errors
 /// What the system said of a file; a QEMU that is not to be found.
-pub(crate) fn digest(key: &str, config: &MachineConfig) -> io::Result<String> {
+pub(crate) fn digest(key: &str, config: &MachineConfig, notes: &Path) -> io::Result<String> {
     let folder = match &config.working_folder {
         WorkingFolder::At(folder) => std::path::absolute(folder)?,
         WorkingFolder::Callers | WorkingFolder::Work => std::env::current_dir()?,
@@ -29,9 +33,9 @@ pub(crate) fn digest(key: &str, config: &MachineConfig) -> io::Result<String> {
     // Where it stands does not matter; what the paths lead to does.
     let recipe = serde_json::to_string(&Recipe::of(config, Path::new("")))?;
     let mut texts = vec![FORMAT.to_owned(), key.to_owned(), recipe];
-    texts.push(content(&folder.join(binary))?);
+    texts.push(content(&folder.join(binary), notes)?);
     for file in files(config, &folder) {
-        texts.push(content(&file)?);
+        texts.push(content(&file, notes)?);
     }
     if config.accelerators.iter().chain(&said(config)).any(|it| !is_independent(it)) {
         texts.push(processor());
@@ -42,11 +46,37 @@ pub(crate) fn digest(key: &str, config: &MachineConfig) -> io::Result<String> {
 /// What this digest is made of; to be changed with it.
 const FORMAT: &str = "ratite template 1";
 
-fn content(path: &Path) -> io::Result<String> {
+fn content(path: &Path, notes: &Path) -> io::Result<String> {
+    let note = notes.join(Digest::of_texts([path.as_os_str().as_encoded_bytes()]).as_str());
+    let noted = std::fs::read(&note).ok().and_then(|text| serde_json::from_slice::<Seal>(&text).ok());
+    if let Some(digest) = noted.as_ref().and_then(|seal| seal.known(path)) {
+        return Ok(digest.as_str().to_owned());
+    }
     let named = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display()));
-    let file = File::open(path).map_err(named)?;
-    Ok(Digest::of(&file).map_err(named)?.as_str().to_owned())
+    let seal = Seal::of(path).map_err(named)?;
+    if let Err(error) = write(&note, &seal) {
+        tracing::debug!(%error, file = %path.display(), "it has to be read the next time, too");
+    }
+    Ok(seal.digest().map(|digest| digest.as_str().to_owned()).unwrap_or_default())
 }
+
+/// Notes what a file was, whole or not at all.
+fn write(note: &Path, seal: &Seal) -> io::Result<()> {
+    let folder = note.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if std::fs::read_dir(folder)?.count() >= NOTES {
+        // Of files that are long gone, most likely.
+        std::fs::remove_dir_all(folder)?;
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&serde_json::to_vec(seal)?)?;
+    file.persist(note).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// How many files are noted, of some hundred bytes each.
+const NOTES: usize = 1000;
 
 /// The files that the description names, in the order of their paths.
 fn files(config: &MachineConfig, folder: &Path) -> Vec<PathBuf> {
@@ -83,6 +113,7 @@ mod tests {
         for name in ["qemu", "kernel", "disk"] {
             std::fs::write(at(name), name).unwrap();
         }
+        let digest = |key: &str, config: &MachineConfig| digest(key, config, &at("notes"));
         let drive = format!("file={},format=raw", at("disk").display());
         let config = MachineConfig::new(at("qemu")).accelerator("tcg");
         let config = config.arg("-kernel").arg(at("kernel")).args(["-drive", &drive]);
@@ -108,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_qemu_that_is_not_there_is_told() {
-        let error = digest("key", &MachineConfig::new("/none/such")).unwrap_err();
+        let error = digest("key", &MachineConfig::new("/none/such"), Path::new("/none")).unwrap_err();
 
         assert!(error.to_string().contains("/none/such"), "{error}");
     }

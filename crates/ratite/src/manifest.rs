@@ -7,6 +7,7 @@
 //! FOLDER/disk-0.qcow2    and so on: what was written to each disk, on top of the caller's image
 //! ```
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -108,6 +109,8 @@ pub(crate) struct Manifest {
     pub(crate) because: Option<String>,
     /// Whether the agent in the guest answered just before.
     pub(crate) agent_answers: bool,
+    /// What stood in the last line of each console.
+    pub(crate) standing: BTreeMap<String, String>,
     state: Seal,
     ram: Option<Seal>,
     disks: Vec<Seal>,
@@ -132,6 +135,7 @@ pub(crate) struct Facts {
     pub(crate) because: Option<String>,
     pub(crate) version: String,
     pub(crate) agent_answers: bool,
+    pub(crate) standing: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -140,7 +144,7 @@ impl Manifest {
     /// # Errors
     /// What the system said.
     pub(crate) fn write(folder: &Path, facts: Facts, images: Vec<PathBuf>) -> io::Result<Self> {
-        let Facts { body, way, because, version, agent_answers } = facts;
+        let Facts { body, way, because, version, agent_answers, standing } = facts;
         let seal = |name: &str| Seal::of(&folder.join(name));
         let ram = (way == Way::Left).then(|| seal(RAM)).transpose()?;
         let disks = (0..body.disks.len()).map(|number| seal(&disk(number))).collect::<io::Result<_>>()?;
@@ -151,8 +155,20 @@ impl Manifest {
         let made = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let state = seal(STATE)?;
         let qemu = Qemu { version, binary };
-        let manifest =
-            Self { format: FORMAT, made, qemu, body, way, because, agent_answers, state, ram, disks, images };
+        let manifest = Self {
+            format: FORMAT,
+            made,
+            qemu,
+            body,
+            way,
+            because,
+            agent_answers,
+            standing,
+            state,
+            ram,
+            disks,
+            images,
+        };
         manifest.put(folder)?;
         Ok(manifest)
     }
@@ -282,8 +298,14 @@ mod tests {
         std::fs::write(at("disk-0.qcow2"), "overlay").unwrap();
         let config = MachineConfig::new(at("qemu")).args(["-m", "64", "-hda"]).arg(at("image"));
         let body = Body::freezable(&config).unwrap();
-        let facts =
-            Facts { body, way: Way::Left, because: None, version: "7.2.22".into(), agent_answers: false };
+        let facts = Facts {
+            body,
+            way: Way::Left,
+            because: None,
+            version: "7.2.22".into(),
+            agent_answers: false,
+            standing: BTreeMap::new(),
+        };
         let manifest = Manifest::write(folder.path(), facts, vec![at("image")]).unwrap();
         (folder, manifest)
     }

@@ -32,6 +32,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::body::WAYS;
 use crate::body::Way;
 
 /// Why a state could not be saved or restored.
@@ -105,13 +106,21 @@ impl Before {
         capability(way).is_none_or(|name| self.capabilities.iter().any(|(it, _)| it == name))
     }
 
-    /// How it was set for this way.
-    fn settings(&self, way: Way) -> Value {
-        let ours: Vec<_> = names(way).collect();
-        let were = self.capabilities.iter().filter(|(name, _)| ours.contains(&name.as_str()));
-        let states: Vec<_> =
-            were.map(|(name, state)| json!({ "capability": name, "state": state })).collect();
-        json!({ "capabilities": states })
+    /// What is to be set for this way, of what decides how RAM travels.
+    fn for_way(&self, way: Way) -> Value {
+        let wanted = |name: &str| name == EVENTS || Some(name) == capability(way);
+        self.settings(|name, _| wanted(name))
+    }
+
+    /// How all of that was set.
+    fn as_it_was(&self) -> Value {
+        self.settings(|_, was| was)
+    }
+
+    fn settings(&self, state: impl Fn(&str, bool) -> bool) -> Value {
+        let ours = |name: &str| name == EVENTS || WAYS.iter().any(|way| capability(*way) == Some(name));
+        let known = self.capabilities.iter().filter(|(name, _)| ours(name));
+        settings(known.map(|(name, was)| (name.as_str(), state(name, *was))))
     }
 }
 
@@ -129,11 +138,12 @@ pub(crate) async fn obstacles(client: &Client) -> Result<Vec<String>, MigrationE
 pub(crate) async fn save(
     client: &Client,
     way: Way,
+    before: &Before,
     path: &Path,
     silence: Duration,
 ) -> Result<(), MigrationError> {
     let watched = client.listen(EventFilter::named("MIGRATION"));
-    client.execute("migrate-set-capabilities", settings(way)).await?;
+    client.execute("migrate-set-capabilities", before.for_way(way)).await?;
     // Nothing else runs that would want some of it.
     client.execute("migrate-set-parameters", json!({ "max-bandwidth": UNBOUNDED })).await?;
     match way {
@@ -149,19 +159,14 @@ pub(crate) async fn save(
 const UNBOUNDED: u64 = 1 << 60;
 
 /// Has QEMU go on as if nobody had asked for its state.
-pub(crate) async fn undo(
-    client: &Client,
-    way: Way,
-    before: &Before,
-    silence: Duration,
-) -> Result<(), MigrationError> {
+pub(crate) async fn undo(client: &Client, before: &Before, silence: Duration) -> Result<(), MigrationError> {
     let watched = client.listen(EventFilter::named("MIGRATION"));
     client.execute("migrate_cancel", ()).await?;
     let state: Value = client.execute("query-migrate", ()).await?;
     if UNDER_WAY.iter().any(|it| state["status"] == *it) {
         let _cancelled = end(&watched, client, &AtomicU64::new(0), silence).await;
     }
-    client.execute("migrate-set-capabilities", before.settings(way)).await?;
+    client.execute("migrate-set-capabilities", before.as_it_was()).await?;
     if let Some(bandwidth) = before.bandwidth {
         client.execute("migrate-set-parameters", json!({ "max-bandwidth": bandwidth })).await?;
     }
@@ -171,13 +176,17 @@ pub(crate) async fn undo(
 /// The states of a migration that is not over.
 const UNDER_WAY: [&str; 6] = ["setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug"];
 
-fn settings(way: Way) -> Value {
-    let states: Vec<_> = names(way).map(|name| json!({ "capability": name, "state": true })).collect();
+/// The events by which QEMU tells how far it is.
+const EVENTS: &str = "events";
+
+fn settings<'a>(states: impl Iterator<Item = (&'a str, bool)>) -> Value {
+    let states: Vec<_> = states.map(|(name, state)| json!({ "capability": name, "state": state })).collect();
     json!({ "capabilities": states })
 }
 
-fn names(way: Way) -> impl Iterator<Item = &'static str> {
-    ["events"].into_iter().chain(capability(way))
+/// What is set while a state is taken in, or taken back after that: a later migration is its owner's affair.
+fn for_loading(way: Way, on: bool) -> Value {
+    settings([EVENTS].into_iter().chain(capability(way)).map(|name| (name, on)))
 }
 
 async fn save_stream(
@@ -228,24 +237,37 @@ pub(crate) async fn load(
 ) -> Result<(), MigrationError> {
     let watched = client.listen(EventFilter::named("MIGRATION"));
     if way == Way::Placed {
-        client.execute("migrate-set-capabilities", settings(way)).await?;
+        client.execute("migrate-set-capabilities", for_loading(way, true)).await?;
         client.execute("migrate-incoming", channel(path)?).await?;
-        return end(&watched, client, &AtomicU64::new(0), silence).await;
+        end(&watched, client, &AtomicU64::new(0), silence).await?;
+    } else {
+        load_stream(client, way, path, &watched, silence).await?;
     }
+    client.execute("migrate-set-capabilities", for_loading(way, false)).await?;
+    Ok(())
+}
+
+async fn load_stream(
+    client: &Client,
+    way: Way,
+    path: &Path,
+    watched: &Listener,
+    silence: Duration,
+) -> Result<(), MigrationError> {
     let file = File::open(path).map_err(MigrationError::File)?;
     let (ours, theirs) = UnixStream::pair().map_err(MigrationError::File)?;
     let line = Line::new(ours);
     let _copied = line.copy_from(file).map_err(MigrationError::File)?;
     // QEMU does them in this order, so there is no need to wait for each reply before the next is sent.
     let (set, given, asked) = tokio::join!(
-        client.execute("migrate-set-capabilities", settings(way)),
+        client.execute("migrate-set-capabilities", for_loading(way, true)),
         give(client, theirs),
         client.execute("migrate-incoming", json!({ "uri": URI })),
     );
     set?;
     given?;
     asked?;
-    end(&watched, client, &line.progress, silence).await
+    end(watched, client, &line.progress, silence).await
 }
 
 /// Gives QEMU its end of the line.

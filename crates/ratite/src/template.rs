@@ -131,7 +131,9 @@ impl Template {
     /// A machine that goes on where the template was frozen.
     ///
     /// It shares with the template what it does not change, and neither the template nor any other machine sees what it changes.
-    /// Its consoles, its monitor and its log are new and begin with the resume; a guest that was at a prompt is at a prompt. What
+    /// Its consoles, its monitor and its log are new and begin with the resume. A guest that was at a prompt is at a prompt: the line
+    /// that stood on a console when it was frozen stands there, as read by the machine's own handle, and unread by a new
+    /// [`crate::Console::reader`]. What
     /// harms in a twin is new: the generation id (`vmgenid`), the context id of a vsock device, and the wall clock of
     /// a guest whose agent answered when it was frozen. The guide tells what else a guest has to do.
     ///

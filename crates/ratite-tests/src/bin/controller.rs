@@ -8,6 +8,7 @@
 
 use std::env;
 use std::error::Error;
+use std::fmt;
 use std::fs::DirEntry;
 use std::io;
 use std::io::BufRead;
@@ -23,12 +24,16 @@ use nix::sys::signal::SigSet;
 use ratite::ConsoleConfig;
 use ratite::Machine;
 use ratite::MachineConfig;
+use ratite::TemplateCache;
 use ratite_tests::scenario::chain;
 use ratite_tests::scenario::fake_qemu;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tracing::Metadata;
+use tracing::field::Field;
+use tracing::field::Visit;
 use tracing::span::Attributes;
 use tracing::span::Id;
 use tracing::span::Record;
@@ -48,6 +53,8 @@ const OPTIONS: &str = "\
 --file-size BYTES    no file may become larger
 --block-signals      every signal is blocked in each of our threads
 --subreaper          orphans among our descendants become our children
+--freezable          a real QEMU of 16 MiB without a guest, which can be frozen
+--die-at WORDS       we are killed when ratite logs a message with these words
 --panicking          what the supervisor logs makes our subscriber panic";
 
 struct Controller {
@@ -89,6 +96,15 @@ fn run() -> Result<(), Box<dyn Error>> {
             "--real" => {
                 let real = MachineConfig::new("qemu-system-x86_64").machine_type("none");
                 real.base_folder(env::args().nth(2).ok_or("--base comes first")?)
+            }
+            "--freezable" => {
+                let real = MachineConfig::new("qemu-system-x86_64").machine_type("q35").accelerator("tcg");
+                let base = env::args().nth(2).ok_or("--base comes first")?;
+                real.args(["-nodefaults", "-m", "16"]).base_folder(base).freezable()
+            }
+            "--die-at" => {
+                tracing::subscriber::set_global_default(Dying(value()?))?;
+                config
             }
             "--name" => config.name(value()?).reachable(),
             "--callers-group" => config.in_callers_process_group(),
@@ -173,14 +189,44 @@ impl Controller {
                     say(&runtime.block_on(ended).to_string());
                 }
             }
+            "freeze" => {
+                let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+                match runtime.block_on(self.machines[0].freeze()) {
+                    Ok(template) => say(&format!("template {}", template.folder().display())),
+                    Err(error) => say(&format!("failed: {}", chain(&error))),
+                }
+            }
+            "status" => {
+                let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+                let status = runtime.block_on(self.machines[0].cmd("query-status", ()))?;
+                say(status["status"].as_str().unwrap_or("unknown"));
+            }
             "descriptors" => say(&std::fs::read_dir("/proc/self/fd")?.count().to_string()),
             other => {
+                if let Some(folder) = other.strip_prefix("cached ") {
+                    return self.cached(folder).map(|()| true);
+                }
                 let folder = other.strip_prefix("launch in ").ok_or_else(|| format!("no order {other}"))?;
                 self.config = self.config.clone().base_folder(folder);
                 self.launch()?;
             }
         }
         Ok(true)
+    }
+
+    /// Has a template of the machine that we launch in this cache, and says where it is.
+    fn cached(&self, folder: &str) -> Result<(), Box<dyn Error>> {
+        let runtime = self.runtime.as_ref().ok_or("there is no runtime any more")?;
+        let cache = TemplateCache::at(folder);
+        let boot = async |machine: &Machine| {
+            say(&format!("made by {}", machine.pid()));
+            Ok::<_, io::Error>(())
+        };
+        match runtime.block_on(cache.cached("key", &self.config, boot)) {
+            Ok(template) => say(&format!("template {}", template.folder().display())),
+            Err(error) => say(&format!("failed: {}", chain(&error))),
+        }
+        Ok(())
     }
 
     /// Ends all machines and says how each ended.
@@ -230,6 +276,44 @@ impl tracing::Subscriber for Panicking {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// A subscriber by which the program is killed at a message that holds these words.
+struct Dying(String);
+
+impl tracing::Subscriber for Dying {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("ratite")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        if said.0.contains(&self.0) {
+            let _unheard = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// What a message says.
+#[derive(Default)]
+struct Said(String);
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
 }
 
 fn limit(resource: Resource, most: u64, config: MachineConfig) -> io::Result<MachineConfig> {

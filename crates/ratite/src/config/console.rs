@@ -14,6 +14,8 @@ pub struct ConsoleConfig {
     pub(crate) log: Option<PathBuf>,
     pub(crate) timestamps: bool,
     pub(crate) history: usize,
+    /// What stands in the last line before the guest says anything: that of a guest that was frozen there.
+    pub(crate) standing: Vec<u8>,
 }
 
 /// What the guest sees.
@@ -66,7 +68,15 @@ impl ConsoleConfig {
 
     fn of(device: Device) -> Self {
         let name = Self::NAME.into();
-        Self { name, device, index: None, log: None, timestamps: false, history: 1 << 20 }
+        Self {
+            name,
+            device,
+            index: None,
+            log: None,
+            timestamps: false,
+            history: 1 << 20,
+            standing: Vec::new(),
+        }
     }
 
     /// The name under which [`crate::Machine::console_named`] has it; `console` by default. Letters, digits, `-`, `.` and

@@ -33,7 +33,7 @@ impl Shell {
     /// Takes the shell that runs on `console`, or is about to.
     ///
     /// Looks first at what the console has brought already; without a prompt there it waits for one. When the guest falls silent
-    /// for 2 s it presses Enter, and then has whoever is there answer.
+    /// for 2 s it presses Enter, and then has whoever is there answer. A restored guest that was frozen at a prompt answers at once.
     ///
     /// # Errors
     /// [`ShellError::LoginWanted`] if there is a login prompt instead; [`ShellError::TimedOut`] if nobody has answered within
@@ -77,7 +77,13 @@ impl Shell {
         loop {
             let line = seen.last_line();
             let prompted = self.prompts.is_shell(&line);
-            if self.read_more(seen, if prompted { PROMPT } else { 2 * SETTLED }).await? {
+            let patience = match prompted {
+                // A guest that was frozen at a prompt has had its time to say more.
+                true if self.console.is_as_frozen() => Duration::ZERO,
+                true => PROMPT,
+                false => 2 * SETTLED,
+            };
+            if self.read_more(seen, patience).await? {
                 continue;
             }
             if self.prompts.asks_who(&line) {

@@ -3,6 +3,7 @@
 //! ```text
 //! FOLDER/NAME/        a template
 //! FOLDER/NAME.lock    whoever makes, replaces or removes it holds this
+//! FOLDER/.files/      what is known of the contents of kernels, images and the like, so that they are not read each time
 //! FOLDER/qemu-machine-…   work folders of those who are just making one, and swept like any
 //! ```
 
@@ -220,7 +221,8 @@ impl TemplateCache {
         check_name(key)?;
         let digest = aside({
             let (key, config) = (key.to_owned(), config.clone());
-            move || key::digest(&key, &config)
+            let notes = self.folder.join(NOTES);
+            move || key::digest(&key, &config, &notes)
         });
         let digest = digest.await.map_err(CacheError::Key)?;
         let name = format!("{key}-{}", &digest[..DIGITS]);
@@ -336,6 +338,9 @@ impl TemplateCache {
         }
     }
 }
+
+/// Where what is known of files is noted. No template's name begins like this.
+const NOTES: &str = ".files";
 
 /// How many digits of a digest are in a name.
 const DIGITS: usize = 16;

@@ -114,7 +114,11 @@ impl Pool {
                 continue;
             }
             // Another one is begun when this one runs, so that it does not come in its way.
-            self.source.resume(&machine).await?;
+            match self.source.resume(&machine).await {
+                // Its end is not known yet.
+                Err(SpawnError::Resume(error)) if error.is_disconnected() => continue,
+                outcome => outcome?,
+            }
             drop(place);
             return Ok(machine);
         }

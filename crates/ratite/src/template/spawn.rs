@@ -199,6 +199,10 @@ impl Spawn {
     /// The description of the machine: what the guest sees from the template, the rest from here.
     fn config(&self, manifest: &Manifest) -> Result<MachineConfig, SpawnError> {
         let mut config = manifest.body.recipe.config();
+        for console in &mut config.consoles {
+            let standing = manifest.standing.get(&console.name);
+            console.standing = standing.map(|line| line.clone().into_bytes()).unwrap_or_default();
+        }
         for (name, path) in &self.console_logs {
             let console = config.consoles.iter_mut().find(|console| console.name == *name);
             let console = console.ok_or_else(|| SpawnError::NoConsole { name: name.clone() })?;

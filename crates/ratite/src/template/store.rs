@@ -90,11 +90,13 @@ fn move_to(held: Held, path: &Path) -> Result<Template, StoreError> {
     for entry in std::fs::read_dir(&from).map_err(fault)? {
         File::open(entry.map_err(fault)?.path()).and_then(|file| file.sync_all()).map_err(fault)?;
     }
+    tracing::debug!(template = %from.display(), "a template is on the disk");
     let flags = rustix::fs::RenameFlags::NOREPLACE;
     rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &path_there, flags)
         .map_err(|errno| fault(errno.into()))?;
     let parent = path_there.parent().unwrap_or(Path::new("/"));
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(fault)?;
+    tracing::debug!(template = %path_there.display(), "a template is stored");
     // The folder around it, if it had one, is empty now.
     drop(keeper);
     let lease = Lease::take(&path_there).map_err(fault)?;

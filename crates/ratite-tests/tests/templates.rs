@@ -1,0 +1,702 @@
+//! Templates of machines without an operating system: what is refused, what is kept, what is left of one that was not
+//! finished, and machines that are started ahead.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use ratite::CacheError;
+use ratite::ConsoleConfig;
+use ratite::FreezeError;
+use ratite::Machine;
+use ratite::MachineConfig;
+use ratite::PassedFd;
+use ratite::RamTransfer;
+use ratite::Spawn;
+use ratite::SpawnError;
+use ratite::StoreError;
+use ratite::Template;
+use ratite::TemplateCache;
+use ratite::TemplateError;
+use ratite::guest;
+use ratite::qmp::EventFilter;
+use ratite_tests::scenario::PATIENCE;
+use ratite_tests::scenario::Stage;
+use ratite_tests::scenario::assert_says;
+use ratite_tests::scenario::controller::Controller;
+use ratite_tests::scenario::entries;
+use ratite_tests::scenario::play;
+use ratite_tests::scenario::play_blocking;
+use ratite_tests::scenario::program;
+use ratite_tests::scenario::wait_until;
+use rustix::process::Signal;
+use serde_json::json;
+
+/// The embedded guest on a machine that can be frozen.
+fn config(stage: &Stage) -> MachineConfig {
+    let boot = stage.path("boot.img");
+    std::fs::write(&boot, guest::BOOT_SECTOR).unwrap();
+    let mut drive = OsString::from("if=floppy,format=raw,readonly=on,file=");
+    drive.push(boot);
+    plain(stage).console(ConsoleConfig::serial()).arg("-drive").arg(drive).freezable()
+}
+
+/// A machine of 16 MiB without a guest, of which nobody has thought that it might be frozen.
+fn plain(stage: &Stage) -> MachineConfig {
+    MachineConfig::new("qemu-system-x86_64")
+        .accelerator("tcg")
+        .args(["-nodefaults", "-m", "16"])
+        .base_folder(stage.base())
+}
+
+async fn at_prompt(config: &MachineConfig) -> Machine {
+    let machine = config.launch().await.unwrap();
+    machine.console().unwrap().expect(guest::PROMPT, PATIENCE).await.unwrap();
+    machine
+}
+
+fn here(stage: &Stage) -> Spawn {
+    Spawn::new().base_folder(stage.base())
+}
+
+async fn echoes(machine: &Machine, text: &str) {
+    let console = machine.console().unwrap();
+    console.write(format!("echo {text}\n")).await.unwrap();
+    console.expect(format!("\n{text}\r\n").as_str(), PATIENCE).await.unwrap();
+}
+
+async fn is_running(machine: &Machine) -> bool {
+    machine.cmd("query-status", ()).await.unwrap()["running"] == true
+}
+
+/// A small image, of this name, for a disk.
+fn image(stage: &Stage, name: &str) -> String {
+    let path = stage.path(name);
+    std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_spawn_answers_where_the_source_stood_and_the_source_is_gone() {
+    play(async |stage| {
+        let machine = at_prompt(&config(stage)).await;
+        let pid = machine.pid();
+
+        let template = machine.freeze().await.unwrap();
+
+        assert_eq!(template.ram(), RamTransfer::Mapped);
+        assert!(!machine.is_running());
+        drop(machine);
+        let first = template.spawn_with(&here(stage)).await.unwrap();
+        let second = template.spawn_with(&here(stage)).await.unwrap();
+        assert!(first.pid() != pid && second.pid() != first.pid());
+        echoes(&second, "two").await;
+        echoes(&first, "one").await;
+        // The template may go while they run.
+        drop(template);
+        echoes(&first, "still there").await;
+        // What was said of the state is not among the machine's events.
+        let events = first.take_events();
+        assert_eq!(events.iter().map(|event| event.name()).collect::<Vec<_>>(), ["RESUME"]);
+        first.shutdown(PATIENCE).await.unwrap();
+        second.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn a_machine_that_nobody_meant_to_freeze_is_frozen_by_a_stream_and_says_why() {
+    play(async |stage| {
+        let mut config = config(stage);
+        config.arguments_mut().extend(["-name", "any"].map(OsString::from));
+        for (config, reason) in [
+            (
+                config.clone().args([
+                    "-object",
+                    "memory-backend-ram,id=x,size=16M",
+                    "-machine",
+                    "memory-backend=x",
+                ]),
+                "backends of their own",
+            ),
+            (
+                MachineConfig::new("qemu-system-x86_64")
+                    .args(config.arguments())
+                    .accelerator("tcg")
+                    .console(ConsoleConfig::serial())
+                    .base_folder(stage.base()),
+                "without `freezable`",
+            ),
+        ] {
+            let template = at_prompt(&config).await.freeze().await.unwrap();
+
+            let (RamTransfer::Streamed { because } | RamTransfer::Placed { because }) = template.ram() else {
+                panic!("{:?}", template.ram());
+            };
+            assert!(because.contains(reason), "{because}");
+            let spawned = template.spawn_with(&here(stage)).await.unwrap();
+            echoes(&spawned, "streamed").await;
+            spawned.kill().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_spawn_is_frozen_again() {
+    play(async |stage| {
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+        let spawned = template.spawn_with(&here(stage)).await.unwrap();
+        echoes(&spawned, "first").await;
+
+        let second = spawned.freeze().await.unwrap();
+
+        drop(template);
+        let spawned = second.spawn_with(&here(stage)).await.unwrap();
+        echoes(&spawned, "second").await;
+        assert!(!matches!(second.ram(), RamTransfer::Mapped));
+        spawned.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn what_stands_in_the_way_is_named_and_the_machine_goes_on() {
+    play(async |stage| {
+        let disk = format!("file={},format=raw,if=none,id=d0", image(stage, "disk.img"));
+        let shared = ["-object", "memory-backend-ram,size=1M,share=on,id=shm"];
+        let peer = ["-device", "ivshmem-plain,memdev=shm,id=peer0,master=off"];
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for (config, words) in [
+            (config(stage).args(shared).args(peer), "ivshmem"),
+            (plain(stage).args(["-drive", &disk, "-device", "virtio-blk-pci,drive=d0"]), "disk `d0`"),
+            (plain(stage).fd(PassedFd::in_set(null, 1)), "descriptors"),
+            (plain(stage).in_work_folder(), "work folder"),
+        ] {
+            let machine = config.launch().await.unwrap();
+
+            let refusal = machine.freeze().await.unwrap_err();
+
+            assert_says(&refusal, &[words]);
+            assert!(is_running(&machine).await, "{words}");
+            machine.kill().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_block_job_stands_in_the_way_until_it_is_over() {
+    play(async |stage| {
+        let disk = format!("file={},format=raw,if=none,id=d0", image(stage, "disk.img"));
+        let config = plain(stage).freezable().args(["-drive", &disk, "-device", "virtio-blk-pci,drive=d0"]);
+        let machine = config.launch().await.unwrap();
+        let target = stage.path("mirror.img");
+        let mirror = json!({ "device": "d0", "target": target, "sync": "full", "format": "raw", "speed": 1 });
+        machine.cmd("drive-mirror", mirror).await.unwrap();
+
+        let refusal = machine.freeze().await.unwrap_err();
+
+        assert!(
+            matches!(&refusal, FreezeError::BlockJob { job, kind } if job == "d0" && kind == "mirror"),
+            "{refusal}"
+        );
+        assert!(is_running(&machine).await);
+        machine.cmd("block-job-cancel", json!({ "device": "d0", "force": true })).await.unwrap();
+        machine.event_wait(EventFilter::named("BLOCK_JOB_CANCELLED"), PATIENCE).await.unwrap();
+        machine.freeze().await.unwrap();
+    });
+}
+
+#[test]
+fn what_cannot_be_launched_to_be_frozen_is_refused_at_launch() {
+    play(async |stage| {
+        for (config, words) in [
+            (plain(stage).args(["-drive", "file=nbd://127.0.0.1/x,if=none,id=d"]), "nbd://"),
+            (plain(stage).args(["-blockdev", "raw,node-name=n,file=f"]), "read-only=on"),
+            (plain(stage).args(["-hda", "/nowhere/disk.img"]), "/nowhere/disk.img"),
+            (plain(stage).without_monitor(), "no QMP monitor"),
+        ] {
+            let refusal = config.freezable().launch().await.unwrap_err();
+
+            assert_says(&refusal, &["cannot", words]);
+        }
+        assert!(entries(stage.base()).is_empty());
+    });
+}
+
+/// What QEMU itself says of a disk's first sector.
+async fn sector(machine: &Machine, command: &str) -> String {
+    let line = json!({ "command-line": format!("qemu-io d0 \"{command}\"") });
+    machine.cmd("human-monitor-command", line).await.unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_one_spawn_writes_to_its_disk_nobody_else_sees() {
+    play(async |stage| {
+        let image = image(stage, "disk.img");
+        let disk = format!("file={image},format=raw,if=none,id=d0");
+        let config = config(stage).args(["-drive", &disk, "-device", "virtio-blk-pci,drive=d0"]);
+        let machine = at_prompt(&config).await;
+        let has = async |machine: &Machine, pattern: u8| {
+            let said = sector(machine, &format!("read -P {pattern} 0 512")).await;
+            !said.contains("verification failed")
+        };
+        assert!(has(&machine, 7).await, "it begins as the image");
+        sector(&machine, "write -P 65 0 512").await;
+
+        let template = machine.freeze().await.unwrap();
+
+        let (one, other) = (
+            template.spawn_with(&here(stage)).await.unwrap(),
+            template.spawn_with(&here(stage)).await.unwrap(),
+        );
+        assert!(has(&one, 65).await && has(&other, 65).await, "both begin as it was frozen");
+        sector(&one, "write -P 66 0 512").await;
+        assert!(has(&one, 66).await && has(&other, 65).await);
+        let late = template.spawn_with(&here(stage)).await.unwrap();
+        assert!(has(&late, 65).await);
+        let frozen_again = one.freeze().await.unwrap();
+        let later = frozen_again.spawn_with(&here(stage)).await.unwrap();
+        assert!(has(&later, 66).await);
+        for machine in [other, late, later] {
+            machine.kill().await.unwrap();
+        }
+        assert_eq!(std::fs::read(&image).unwrap(), vec![7; 1 << 20], "the caller's image is as it was");
+
+        std::fs::write(&image, vec![8; 1 << 20]).unwrap();
+        let refusal = template.spawn_with(&here(stage)).await.unwrap_err();
+        assert_says(&refusal, &["disk.img", "has changed"]);
+    });
+}
+
+#[test]
+fn no_spawn_is_the_twin_of_another() {
+    play(async |stage| {
+        let generation = async |machine: &Machine| machine.cmd("query-vm-generation-id", ()).await.unwrap();
+        let machine = at_prompt(&config(stage)).await;
+        let mut seen = vec![generation(&machine).await];
+        let template = machine.freeze().await.unwrap();
+
+        for _ in 0..3 {
+            let spawned = template.spawn_with(&here(stage)).await.unwrap();
+            let id = generation(&spawned).await;
+            assert!(!seen.contains(&id), "{id}");
+            seen.push(id);
+            spawned.kill().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_spawn_has_what_its_caller_wishes() {
+    play(async |stage| {
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+        let log = stage.path("console.txt");
+        let netdev = json!({ "type": "hubport", "hubid": 0, "id": "n0" });
+        let nic =
+            json!({ "driver": "virtio-net-pci", "netdev": "n0", "mac": "52:54:00:00:00:2a", "id": "nic" });
+        let wishes = here(stage)
+            .name("wishes")
+            .log_folder(stage.path("logs"))
+            .console_log("console", &log)
+            .command("netdev_add", netdev)
+            .command("device_add", nic)
+            .paused();
+
+        let spawned = template.spawn_with(&wishes).await.unwrap();
+
+        assert!(!is_running(&spawned).await);
+        let mac = json!({ "path": "/machine/peripheral/nic", "property": "mac" });
+        assert_eq!(spawned.cmd("qom-get", mac).await.unwrap(), "52:54:00:00:00:2a");
+        assert!(spawned.log().path().ends_with("logs/wishes.log"));
+        spawned.cmd("cont", ()).await.unwrap();
+        echoes(&spawned, "hello").await;
+        spawned.kill().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "echo hello\r\nhello\r\n> ");
+
+        let refusal = template.spawn_with(&here(stage).console_log("none", &log)).await.unwrap_err();
+        assert!(matches!(&refusal, SpawnError::NoConsole { name } if name == "none"), "{refusal}");
+        let wrong = here(stage).command("device_add", json!({ "driver": "none-such" }));
+        assert_says(&template.spawn_with(&wrong).await.unwrap_err(), &["none-such"]);
+    });
+}
+
+#[test]
+fn a_template_stays_where_it_is_stored_and_is_refused_when_it_is_damaged() {
+    play(async |stage| {
+        let place = stage.path("stored");
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+        let clone = template.clone();
+        let held = template.store(&place).await.unwrap_err();
+        assert!(matches!(held, StoreError::Held(_)), "{held}");
+        drop(held);
+        std::fs::create_dir(stage.path("taken")).unwrap();
+        std::fs::write(stage.path("taken/file"), "mine").unwrap();
+        clone.store(&place).await.unwrap();
+
+        let open = async || Template::open(&place).await;
+        let spawned = open().await.unwrap().spawn_with(&here(stage)).await.unwrap();
+        echoes(&spawned, "stored").await;
+        spawned.kill().await.unwrap();
+
+        for name in ["ram", "state"] {
+            let file = OpenOptions::new().write(true).open(place.join(name)).unwrap();
+            let length = file.metadata().unwrap().len();
+            let template = open().await.unwrap();
+            let byte = [!std::fs::read(place.join(name)).unwrap()[100_000]];
+            file.write_all_at(&byte, 100_000).unwrap();
+            let refusal = template.spawn_with(&here(stage)).await.unwrap_err();
+            assert!(matches!(&refusal, SpawnError::Template(TemplateError::Changed { .. })), "{refusal}");
+            assert!(matches!(open().await, Err(TemplateError::Changed { .. })));
+            file.write_all_at(&[!byte[0]], 100_000).unwrap();
+            open().await.expect("it is as it was, as far as its content goes");
+            file.set_len(length - 1).unwrap();
+            assert!(matches!(open().await, Err(TemplateError::Size { .. })));
+            file.set_len(length).unwrap();
+            std::fs::rename(place.join(name), place.join("away")).unwrap();
+            assert!(matches!(open().await, Err(TemplateError::Gone { .. })));
+            std::fs::rename(place.join("away"), place.join(name)).unwrap();
+        }
+        std::fs::remove_file(place.join("template.json")).unwrap();
+        assert!(matches!(open().await, Err(TemplateError::Missing { .. })));
+    });
+}
+
+#[test]
+fn a_place_that_is_taken_stays_as_it_is() {
+    play(async |stage| {
+        let place = stage.path("taken");
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("file"), "mine").unwrap();
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+
+        let refusal = template.store(&place).await.unwrap_err();
+
+        assert!(matches!(refusal, StoreError::Taken { .. }), "{refusal}");
+        assert_eq!(entries(&place), ["file"]);
+    });
+}
+
+#[test]
+fn a_template_of_another_qemu_is_refused() {
+    play(async |stage| {
+        let qemu = stage.path("qemu-system-x86_64");
+        let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+            .map(|folder| folder.join("qemu-system-x86_64"))
+            .find(|path| path.exists())
+            .unwrap();
+        std::os::unix::fs::symlink(real, &qemu).unwrap();
+        let config = MachineConfig::new(&qemu).accelerator("tcg").args(["-nodefaults", "-m", "16", "-S"]);
+        let machine = config.base_folder(stage.base()).freezable().launch().await.unwrap();
+        let template = machine.freeze().await.unwrap();
+
+        std::fs::remove_file(&qemu).unwrap();
+        std::fs::copy(program("fake-qemu"), &qemu).unwrap();
+
+        let refusal = template.spawn_with(&here(stage)).await.unwrap_err();
+        assert!(matches!(&refusal, SpawnError::Template(TemplateError::OtherQemu { .. })), "{refusal}");
+        std::fs::remove_file(&qemu).unwrap();
+        let refusal = template.spawn_with(&here(stage)).await.unwrap_err();
+        assert!(matches!(&refusal, SpawnError::Template(TemplateError::Gone { .. })), "{refusal}");
+    });
+}
+
+#[test]
+fn a_freeze_that_is_given_up_leaves_a_machine_that_goes_on() {
+    play(async |stage| {
+        let machine = at_prompt(&config(stage)).await;
+        let before = entries(stage.base());
+
+        for patience in [0, 1, 2, 4, 8, 16, 32] {
+            let given_up = tokio::time::timeout(Duration::from_millis(patience), machine.freeze()).await;
+            let Err(_given_up) = given_up else {
+                return;
+            };
+            while !is_running(&machine).await || entries(stage.base()) != before {
+                tokio::task::yield_now().await;
+            }
+            echoes(&machine, "on it goes").await;
+        }
+
+        let template = machine.freeze().await.unwrap();
+        let spawned = template.spawn_with(&here(stage)).await.unwrap();
+        echoes(&spawned, "frozen after all").await;
+        spawned.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn a_machine_that_has_ended_is_told_to_have() {
+    play(async |stage| {
+        let machine = at_prompt(&config(stage)).await;
+        machine.kill().await.unwrap();
+
+        let refusal = machine.freeze().await.unwrap_err();
+
+        assert!(matches!(refusal, FreezeError::Exited(_)), "{refusal}");
+    });
+}
+
+#[test]
+fn a_full_disk_leaves_the_machine_running_and_no_template() {
+    play_blocking(|stage| {
+        // Room for the RAM, and not for the state that comes to it.
+        let mount = format!("mount -t tmpfs -o size=16450k none {}", stage.base().display());
+        let script = format!(r#"exec unshare --mount sh -c '{mount} && exec "$@"' sh "$@""#);
+        let mut controller = Controller::start_in_shell(&script, stage, &["--freezable"]);
+
+        controller.order("freeze");
+        let answer = controller.answer();
+        assert!(answer.starts_with("failed") && answer.contains("No space left"), "{answer}");
+        controller.order("status");
+        assert_eq!(controller.answer(), "running");
+
+        controller.order("shut down");
+        assert_eq!(controller.answer(), "QEMU exited with status 0 (host-qmp-quit)");
+        controller.end_by(|controller| controller.order("return"));
+    });
+}
+
+/// What ratite says at each step from a running machine to a stored template.
+const STEPS: [&str; 8] = [
+    "stands still to be frozen",
+    "state of a machine is saved",
+    "RAM and disks are a template's",
+    "template is written down",
+    "machine is frozen",
+    "template is on the disk",
+    "template is stored",
+    "ends here, and was never said",
+];
+
+#[test]
+fn whoever_is_killed_while_freezing_leaves_no_half_template() {
+    play_blocking(|stage| {
+        for (number, step) in STEPS.iter().enumerate() {
+            let cache = stage.path(&format!("cache-{number}"));
+            let order = format!("cached {}", cache.display());
+            let mut controller =
+                Controller::start(stage, &["--machines", "0", "--freezable", "--die-at", step]);
+            controller.order(&order);
+            assert!(controller.answer().starts_with("made by"));
+            if number + 1 < STEPS.len() {
+                controller.wait();
+            } else {
+                assert!(controller.answer().starts_with("template"));
+                controller.order("return");
+                assert!(controller.wait().success());
+            }
+            wait_until("its folders are gone", PATIENCE, || {
+                !entries(&cache).iter().any(|entry| entry.starts_with("qemu-machine"))
+            });
+
+            // Whoever comes next has a template, and makes it only if there is none.
+            let mut next = Controller::start(stage, &["--machines", "0", "--freezable"]);
+            next.order(&order);
+            let is_stored = number >= STEPS.len() - 2;
+            if !is_stored {
+                let answer = next.answer();
+                assert!(answer.starts_with("made by"), "{step}: {answer}");
+            }
+            let answer = next.answer();
+            assert!(answer.starts_with("template"), "{step}: {answer}");
+            next.order("return");
+            assert!(next.wait().success());
+        }
+    });
+}
+
+#[test]
+fn many_programs_want_a_template_and_one_makes_it() {
+    play_blocking(|stage| {
+        let cache = stage.path("cache");
+        let start = || Controller::start(stage, &["--machines", "0", "--freezable"]);
+        let mut controllers: Vec<_> = (0..4).map(|_| start()).collect();
+
+        controllers.iter_mut().for_each(|it| it.order(&format!("cached {}", cache.display())));
+
+        let mut made = 0;
+        let mut places = Vec::new();
+        for controller in &mut controllers {
+            let mut answer = controller.answer();
+            if answer.starts_with("made by") {
+                made += 1;
+                answer = controller.answer();
+            }
+            places.push(answer);
+        }
+        assert_eq!(made, 1);
+        assert!(
+            places.iter().all(|place| *place == places[0] && place.starts_with("template")),
+            "{places:?}"
+        );
+        for mut controller in controllers {
+            controller.order("return");
+            assert!(controller.wait().success());
+        }
+    });
+}
+
+/// A cache in which nothing is booted: the machine is frozen as it starts.
+async fn cached(cache: &TemplateCache, key: &str, config: &MachineConfig) -> (Template, bool) {
+    let mut was_made = false;
+    let boot = async |_: &Machine| {
+        was_made = true;
+        Ok::<_, std::io::Error>(())
+    };
+    let template = cache.cached(key, config, boot).await.unwrap();
+    (template, was_made)
+}
+
+#[test]
+fn a_cached_template_is_made_once_and_again_when_anything_has_changed() {
+    play(async |stage| {
+        let cache = TemplateCache::at(stage.path("cache"));
+        let config = config(stage);
+
+        let (template, was_made) = cached(&cache, "key", &config).await;
+        assert!(was_made);
+        let spawned = template.spawn_with(&here(stage)).await.unwrap();
+        spawned.kill().await.unwrap();
+        let name = template.folder().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(!cached(&cache, "key", &config.clone().name("of one run")).await.1);
+        assert!(matches!(cache.remove(&name).await, Err(CacheError::InUse { .. })));
+        drop(template);
+        assert!(cached(&cache, "other", &config).await.1);
+        assert!(cached(&cache, "key", &config.clone().args(["-m", "24"])).await.1);
+
+        // A damaged one is made anew.
+        std::fs::write(cache.folder().join(&name).join("state"), "nonsense").unwrap();
+        let listed = cache.list().unwrap();
+        assert_eq!(listed.iter().filter(|entry| entry.damage.is_some()).count(), 1);
+        assert!(cached(&cache, "key", &config).await.1);
+        assert!(!cached(&cache, "key", &config).await.1);
+
+        // A guest that has changed wants a new one; of the old ones few are kept.
+        for round in 0_u8..6 {
+            let mut boot = guest::BOOT_SECTOR.to_vec();
+            boot.push(round);
+            std::fs::write(stage.path("boot.img"), boot).unwrap();
+            assert!(cached(&cache, "key", &config).await.1);
+        }
+        let of_key = cache.list().unwrap().iter().filter(|entry| entry.name.starts_with("key-")).count();
+        assert_eq!(of_key, 4);
+        for entry in cache.list().unwrap() {
+            cache.remove(&entry.name).await.unwrap();
+        }
+        let locks = entries(cache.folder());
+        assert!(locks.iter().all(|entry| entry == ".files" || entry.ends_with(".lock")), "{locks:?}");
+    });
+}
+
+#[test]
+fn a_boot_that_fails_leaves_nothing_and_says_why() {
+    play(async |stage| {
+        let cache = TemplateCache::at(stage.path("cache"));
+        let boot = async |_: &Machine| Err::<(), _>("the guest does not like it");
+
+        let refusal = cache.cached("key", &config(stage), boot).await.unwrap_err();
+
+        assert_says(&refusal, &["the guest does not like it"]);
+        assert!(cache.list().unwrap().is_empty());
+        assert!(matches!(cache.open("none").await, Err(CacheError::Template(TemplateError::Missing { .. }))));
+        assert!(matches!(cache.open("../etc").await, Err(CacheError::Name { .. })));
+        let create = async || {
+            cache.create("name", &config(stage), async |_: &Machine| Ok::<_, std::io::Error>(())).await
+        };
+        create().await.unwrap();
+        assert!(matches!(create().await, Err(CacheError::Taken { .. })));
+        cache.open("name").await.unwrap();
+    });
+}
+
+#[test]
+fn a_pool_gives_machines_that_run() {
+    play(async |stage| {
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+        for pool in [template.pool_with(2, here(stage)).unwrap(), config(stage).pool(2).unwrap()] {
+            pool.filled().await;
+            let mut taken = Vec::new();
+            for number in 0..5 {
+                let machine = pool.take().await.unwrap();
+                assert!(is_running(&machine).await);
+                echoes(&machine, &format!("number {number}")).await;
+                taken.push(machine);
+            }
+            for machine in taken {
+                machine.kill().await.unwrap();
+            }
+        }
+        assert!(matches!(template.pool(0), Err(SpawnError::EmptyPool)));
+    });
+}
+
+#[test]
+fn a_pool_passes_over_machines_that_have_died_and_tells_why_none_comes() {
+    play(async |stage| {
+        let pool = config(stage).name("pooled").pool(1).unwrap();
+        pool.filled().await;
+        let children = ratite_tests::orphans::children_of(std::process::id());
+        let waiting = children.iter().find(|child| child.command_line.contains("qemu-system")).unwrap().pid;
+        ratite_tests::scenario::send_signal(waiting, Signal::KILL);
+        wait_until("it is dead", PATIENCE, || !ratite_tests::orphans::is_alive(waiting));
+
+        let machine = pool.take().await.unwrap();
+
+        assert_ne!(machine.pid(), waiting);
+        machine.kill().await.unwrap();
+        let broken = plain(stage).args(["-device", "none-such"]).pool(1).unwrap();
+        for _ in 0..3 {
+            assert_says(&broken.take().await.unwrap_err(), &["could not launch"]);
+        }
+    });
+}
+
+#[test]
+fn templates_without_async_do_the_same() {
+    play_blocking(|stage| {
+        use ratite::blocking;
+        let cache = blocking::TemplateCache::of(TemplateCache::at(stage.path("cache"))).unwrap();
+        let boot = |machine: &blocking::Machine| {
+            machine.console().unwrap().expect(guest::PROMPT, PATIENCE).map(drop)
+        };
+
+        let template = cache.cached("key", &config(stage), boot).unwrap();
+
+        let spawned = template.spawn_with(&here(stage)).unwrap();
+        let console = spawned.console().unwrap();
+        console.write("echo blocking\n").unwrap();
+        console.expect("\nblocking\r\n", PATIENCE).unwrap();
+        let again = spawned.freeze().unwrap();
+        let pool = again.pool_with(1, here(stage)).unwrap();
+        pool.filled();
+        let machine = pool.take().unwrap();
+        machine.kill().unwrap();
+        assert_eq!((pool.size(), cache.open("none").is_err()), (1, true));
+        let place = again.folder().to_owned();
+        assert!(matches!(
+            blocking::Template::open(place).unwrap().ram(),
+            RamTransfer::Streamed { .. } | RamTransfer::Placed { .. }
+        ));
+        let plain = blocking::Pool::of(&config(stage), 1).unwrap();
+        plain.take().unwrap().kill().unwrap();
+    });
+}
+
+#[test]
+fn a_template_that_qemu_does_not_take_is_told_with_its_last_words() {
+    play(async |stage| {
+        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
+        let place = stage.path("stored");
+        let template = template.store(&place).await.unwrap();
+        drop(template);
+        // A description that is not the state's: what no seal is on.
+        let manifest = place.join("template.json");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        std::fs::write(&manifest, text.replace("\"tells_generation\": true", "\"tells_generation\": false"))
+            .unwrap();
+
+        let refusal = Template::open(&place).await.unwrap().spawn_with(&here(stage)).await.unwrap_err();
+
+        let SpawnError::Restore { exit, log, .. } = &refusal else { panic!("{refusal:?}") };
+        assert!(exit.is_some() && log.text().contains("vmgenid"), "{refusal:?}");
+    });
+}
