@@ -45,7 +45,8 @@ fn every_call_of_the_page_is_tried_with_and_without_async() {
     let both = read("crates/ratite-tests/tests/accelerators.rs")
         + &read("crates/ratite-tests/tests/limits_agent.rs")
         + &read("crates/ratite-tests/tests/reach_limits.rs")
-        + &read("crates/ratite-tests/tests/limits_shell.rs");
+        + &read("crates/ratite-tests/tests/limits_shell.rs")
+        + &read("crates/ratite-tests/tests/limits_templates.rs");
     let with = read("crates/ratite-tests/tests/limits.rs") + &both + with;
     let without = read("crates/ratite-tests/tests/limits_blocking.rs") + &both + without;
     let twins = blocking_waits();

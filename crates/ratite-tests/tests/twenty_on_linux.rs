@@ -1,6 +1,8 @@
 //! Twenty tests on a booted Linux guest, each with a machine of its own, as a user would write them: the guest is booted by
 //! whoever is first, in whichever process and run, and restored for all others. The guide shows how.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
+
 use std::time::Duration;
 
 use ratite::Machine;
@@ -20,7 +22,7 @@ fn check(command: &str, expected: &str) {
         let cache = TemplateCache::at(concat!(env!("CARGO_TARGET_TMPDIR"), "/templates"));
         let config = linux_guest::machine(&[]).machine_type("q35").args(["-m", "256"]);
         let at_prompt = async |machine: &Machine| {
-            machine.console().expect("it has one").expect(linux_guest::PROMPT, LIMIT).await.map(drop)
+            machine.console().unwrap().expect(linux_guest::PROMPT, LIMIT).await.map(drop)
         };
         let template = cache.cached("twenty", &config, at_prompt).await.unwrap();
         let machine = template.spawn_with(&Spawn::new().base_folder(stage.base())).await.unwrap();

@@ -182,6 +182,9 @@ mod guide {
     #[doc = include_str!("../../../docs/guide/reach.md")]
     struct Reach;
 
+    #[doc = include_str!("../../../docs/guide/templates.md")]
+    struct Templates;
+
     #[doc = include_str!("../../../docs/guide/ending.md")]
     struct Ending;
 
