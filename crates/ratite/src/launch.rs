@@ -203,7 +203,8 @@ fn make_frame<'a>(
             (body, made)
         }
         None => {
-            let described = MachineConfig { fds: Vec::new(), ..config.clone() };
+            // What the caller has lent is given back when the session ends: a subscriber may hold the machine itself.
+            let described = MachineConfig { fds: Vec::new(), transcript: None, ..config.clone() };
             let frame = Frame::Plain { config: Box::new(described), descriptors: config.fds.len() };
             return Ok((Cow::Borrowed(config), frame));
         }
