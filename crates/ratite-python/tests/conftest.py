@@ -156,6 +156,11 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache/templates"
 
 
+def templates_in(cache):
+    """The folders of templates, and whatever else looks like one."""
+    return [path.name for path in cache.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def what_stays(fake_qemu):
     """Starts what is kept for the whole program: ratite's threads and its guard, and what multiprocessing has of its own."""

@@ -7,7 +7,7 @@ import pytest
 
 import ratite
 import ratite.aio
-from conftest import begun, eventually, run
+from conftest import begun, eventually, run, templates_in
 
 
 async def to_the_prompt(machine):
@@ -159,7 +159,7 @@ def test_what_a_boot_raises_is_the_cause_and_nothing_is_kept(guest, cache):
     error = run(scene())
 
     assert error.kind == "boot" and type(error.__cause__) is ZeroDivisionError and error.tail.endswith(b"> echo ke")
-    assert not [path for path in cache.iterdir() if path.is_dir()]
+    assert templates_in(cache) == []
 
 
 def test_cancelling_a_boot_ends_the_machine_and_lets_the_next_one_try(guest, base, cache):
@@ -176,7 +176,7 @@ def test_cancelling_a_boot_ends_the_machine_and_lets_the_next_one_try(guest, bas
         making.cancel()
         with pytest.raises(asyncio.CancelledError):
             await making
-        assert not machine.is_running and not [path for path in cache.iterdir() if path.is_dir()]
+        assert not machine.is_running and templates_in(cache) == []
 
         async with await ratite.aio.TemplateCache().create("named", machine, to_the_prompt):
             pass

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from conftest import GUEST, forget_the_last_error
+from conftest import GUEST, forget_the_last_error, templates_in
 
 SUITE = f"""
 import os, pytest
@@ -100,7 +100,7 @@ def test_never_runs(guest):
         )
         result.assert_outcomes(errors=1)
         result.stdout.fnmatch_lines(["*- machine of the template shell -*", "<ratite.Machine *: process *>", "*--- console", "*> echo ke"])
-        assert not [path for path in cache.iterdir() if path.is_dir()]
+        assert templates_in(cache) == []
 
 
 def test_a_machine_of_a_pool_is_ended_and_shown_too(suite):

@@ -27,7 +27,8 @@ def test_each_machine_goes_on_where_it_was_frozen_and_none_sees_another(frozen, 
 
     with template.spawn(base_folder=base) as three:
         says(three, "g", "keg")
-        assert three.console.tail().startswith(b"g\r\n")
+        # The line that stood there stands there, and nothing of what came before.
+        assert three.console.tail() == b"> echo keg\r\nkeg\r\n> "
 
 
 def test_a_template_says_what_it_is(frozen, base):

@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 import ratite
-from conftest import GUEST, raised_by
+from conftest import GUEST, raised_by, templates_in
 
 
 def to_the_prompt(machine):
@@ -103,7 +103,7 @@ def test_what_a_boot_raises_is_the_cause_and_nothing_is_kept(guest, base, cache)
     assert type(error) is ratite.CacheError and error.kind == "boot" and error.exit is None
     assert type(error.__cause__) is ZeroDivisionError and error.tail.endswith(b"> echo ke")
     assert not machine.is_running and ratite.TemplateCache().list() == []
-    assert not [path for path in cache.iterdir() if path.is_dir()]
+    assert templates_in(cache) == []
     kept(ratite.Template.cached("shell", machine, to_the_prompt), base)
 
 
@@ -116,7 +116,7 @@ def test_an_interrupt_goes_through(guest, cache):
     with pytest.raises(KeyboardInterrupt):
         ratite.Template.cached("shell", machine, interrupted)
 
-    assert not machine.is_running and not [path for path in cache.iterdir() if path.is_dir()]
+    assert not machine.is_running and templates_in(cache) == []
 
 
 def test_a_machine_that_does_not_start_or_ends_before_it_is_frozen_is_told(guest, base):
