@@ -126,3 +126,13 @@ def test_fails(machine, pool):
 def test_the_fixture_tells_what_it_is(pytester):
     result = pytester.runpytest_inprocess("--fixtures")
     result.stdout.fnmatch_lines(["ratite_template *session scope*", "*Boots machines once*"])
+
+
+def test_a_plugin_that_nobody_uses_costs_an_import_and_nothing_else():
+    program = """
+import os, sys
+import ratite.pytest_plugin
+assert not {"ratite.aio", "ratite.compat"} & set(sys.modules)
+assert len(os.listdir("/proc/self/task")) == 1
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
