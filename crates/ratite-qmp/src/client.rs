@@ -1,11 +1,16 @@
 //! The handle everyone uses: execute, listen, close. Talks to its connection by messages only.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,10 +21,14 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 use crate::address::Address;
+use crate::berth::Berth;
 use crate::command::Command;
-use crate::connection::Asked;
+use crate::connection;
+use crate::connection::Answer;
+use crate::connection::Answered;
 use crate::connection::Connection;
 use crate::connection::Request;
+use crate::deadline::TimedOut;
 use crate::deadline::within;
 use crate::error::Disconnect;
 use crate::error::Error;
@@ -52,6 +61,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
+    berth: Arc<Berth>,
     greeting: Option<Greeting>,
     capabilities: Vec<String>,
     registry: Registry,
@@ -106,9 +116,13 @@ impl Client {
     }
 
     async fn begin(socket: Socket, options: Options) -> Result<Self, Error> {
+        let socket =
+            socket.for_a_reader().map_err(|error| Error::Disconnected(Disconnect::io("take over", error)))?;
         let mut wire = Wire::new(socket, options.limits, options.transcript);
         let (greeting, capabilities) = if options.handshake {
-            let session = handshake(&mut wire, &options.capabilities, &options.subscriptions).await?;
+            let foreseen = options.foreseen.as_deref();
+            let session =
+                handshake(&mut wire, &options.capabilities, foreseen, &options.subscriptions).await?;
             (Some(session.greeting), session.capabilities)
         } else {
             (None, Vec::new())
@@ -118,10 +132,11 @@ impl Client {
         let (requests, inbox) = mpsc::unbounded_channel();
         let (publish, ended) = watch::channel(None);
         let oob = capabilities.iter().any(|capability| capability == "oob");
-        tokio::spawn(Connection::new(wire, inbox, registry.clone(), publish, oob).run());
+        let berth = Berth::new(Connection::new(wire, inbox, registry.clone(), publish, oob));
+        tokio::spawn(Arc::clone(&berth).serve());
         let command_limit = Mutex::new(options.command_limit);
         let next_id = AtomicU64::new(NEGOTIATION_ID + 1);
-        let shared = Arc::new(Shared { greeting, capabilities, registry, command_limit, next_id });
+        let shared = Arc::new(Shared { berth, greeting, capabilities, registry, command_limit, next_id });
         Ok(Self { requests, ended, shared })
     }
 
@@ -144,7 +159,7 @@ impl Client {
         name: &str,
         arguments: impl Serialize,
     ) -> Result<T, ExecuteError> {
-        let reply = self.send(self.command(name, arguments)?).await?;
+        let reply = self.ask(name, self.command(name, arguments)?).await?;
         read(name, reply.decode())
     }
 
@@ -153,8 +168,8 @@ impl Client {
     /// # Errors
     /// As [`Client::execute`].
     pub async fn execute_text(&self, name: &str, arguments: impl Serialize) -> Result<String, ExecuteError> {
-        let reply = self.send(self.command(name, arguments)?).await?;
-        read(name, reply.returned().map(str::to_owned))
+        let reply = self.ask(name, self.command(name, arguments)?).await?;
+        read(name, reply.into_returned())
     }
 
     /// Sends `command` and returns the reply as it is, be it a value or QEMU's refusal.
@@ -163,21 +178,39 @@ impl Client {
     /// [`ExecuteError`], but never [`ExecuteError::Refused`].
     pub async fn send(&self, command: Command) -> Result<Reply, ExecuteError> {
         let name = command.name.clone();
+        self.ask(&name, command).await
+    }
+
+    async fn ask(&self, name: &str, command: Command) -> Result<Reply, ExecuteError> {
         let limit = command.limit.unwrap_or_else(|| self.command_limit());
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let (answer, reply) = oneshot::channel();
-        if self.requests.send(Request::Execute(Box::new(Asked { id, command, answer }))).is_err() {
-            return Err(self.disconnected(name));
-        }
-        let interest = Interest { id, requests: &self.requests };
-        let outcome = within(limit, ReplyTo(&name), reply).await;
-        match outcome {
-            Ok(outcome) => {
-                interest.satisfied();
-                outcome.unwrap_or_else(|_| Err(self.disconnected(name)))
+        // With no time at all, nothing is to be sent.
+        let begun = if limit.is_zero() { Err(command) } else { self.write(id, command).await };
+        let mut left = limit;
+        if begun.is_ok() {
+            match self.shared.berth.wait_here(limit) {
+                Ok(answer) => return answer,
+                Err(waited) => left = limit.saturating_sub(waited),
             }
-            Err(timed_out) => Err(ExecuteError::TimedOut(timed_out)),
         }
+        let asked = match begun {
+            Ok(()) => Asked::begun(id, self),
+            Err(command) => Asked::handed_over(id, command, self).ok_or_else(|| self.disconnected(name))?,
+        };
+        match within(left, ReplyTo(name), asked).await {
+            Ok(answer) => answer.unwrap_or_else(|| Err(self.disconnected(name))),
+            Err(TimedOut { what, .. }) => Err(ExecuteError::TimedOut(TimedOut { what, limit })),
+        }
+    }
+
+    /// Writes the command at once if nothing else is under way; else it comes back.
+    async fn write(&self, id: u64, command: Command) -> Result<(), Command> {
+        let mut command = Some(command);
+        poll_fn(|cx| {
+            let command = command.take().expect("it is ready at once");
+            Poll::Ready(self.shared.berth.begin(id, command, cx.waker()))
+        })
+        .await
     }
 
     fn command(&self, name: &str, arguments: impl Serialize) -> Result<Command, ExecuteError> {
@@ -186,8 +219,8 @@ impl Client {
             .map_err(|source| ExecuteError::Arguments { command: name.to_owned(), source })
     }
 
-    fn disconnected(&self, command: String) -> ExecuteError {
-        let why = self.ended.borrow().clone();
+    fn disconnected(&self, command: &str) -> ExecuteError {
+        let (command, why) = (command.to_owned(), self.ended.borrow().clone());
         ExecuteError::Disconnected { command, source: why.unwrap_or(Disconnect::Runtime) }
     }
 
@@ -293,22 +326,54 @@ async fn closed(mut ended: watch::Receiver<Option<Disconnect>>) -> Disconnect {
     outcome.ok().flatten().unwrap_or(Disconnect::Runtime)
 }
 
-/// Somebody's interest in a command. Dropped before it is satisfied, it lets the connection forget the command.
-struct Interest<'a> {
+/// A command that was asked for. Dropped before it is answered, it lets the connection forget the command.
+struct Asked<'a> {
     id: u64,
-    requests: &'a mpsc::UnboundedSender<Request>,
+    client: &'a Client,
+    /// None if the command has the connection's seat, where the answer will be.
+    channel: Option<oneshot::Receiver<Answered>>,
+    is_answered: bool,
 }
 
-impl Interest<'_> {
-    fn satisfied(self) {
-        std::mem::forget(self);
+impl<'a> Asked<'a> {
+    fn begun(id: u64, client: &'a Client) -> Self {
+        Self { id, client, channel: None, is_answered: false }
+    }
+
+    /// Hands the command to the connection's task; none if that is gone.
+    fn handed_over(id: u64, command: Command, client: &'a Client) -> Option<Self> {
+        let (answer, channel) = oneshot::channel();
+        let request =
+            Request::Execute(Box::new(connection::Asked { id, command, answer: Answer::Channel(answer) }));
+        client.requests.send(request).ok()?;
+        Some(Self { id, client, channel: Some(channel), is_answered: false })
     }
 }
 
-impl Drop for Interest<'_> {
+impl Future for Asked<'_> {
+    /// None if the connection went without a word.
+    type Output = Option<Answered>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answered>> {
+        let answer = match &mut self.channel {
+            None => ready!(self.client.shared.berth.poll_answer(cx)),
+            Some(channel) => ready!(Pin::new(channel).poll(cx)).ok(),
+        };
+        self.is_answered = true;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
+        if self.channel.is_none() {
+            self.client.shared.berth.dismiss();
+        }
         // A connection that is gone has forgotten it.
-        let _gone = self.requests.send(Request::GiveUp { id: self.id });
+        let _gone = self.client.requests.send(Request::GiveUp { id: self.id });
     }
 }
 
@@ -323,10 +388,9 @@ impl fmt::Display for ReplyTo<'_> {
 
 /// A reply's value, or why there is none.
 fn read<T>(command: &str, outcome: Result<T, ReplyError>) -> Result<T, ExecuteError> {
-    let command = command.to_owned();
     outcome.map_err(|error| match error {
-        ReplyError::Refused(source) => ExecuteError::Refused { command, source },
-        ReplyError::Malformed(source) => ExecuteError::Malformed { command, source },
+        ReplyError::Refused(source) => ExecuteError::Refused { command: command.to_owned(), source },
+        ReplyError::Malformed(source) => ExecuteError::Malformed { command: command.to_owned(), source },
     })
 }
 

@@ -8,6 +8,8 @@
 mod buffer;
 mod encode;
 mod limits;
+mod run;
+mod scan;
 
 use memchr::memchr;
 use memchr::memchr2;
@@ -16,11 +18,13 @@ use memchr::memchr3;
 use crate::codec::buffer::Buffer;
 use crate::envelope::Envelope;
 use crate::envelope::LONGEST_MESSAGE;
+use crate::event::Place;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 pub(crate) use encode::encode;
 pub(crate) use encode::encode_for_agent;
 pub use limits::Limits;
+pub(crate) use run::Run;
 
 /// Cuts a stream of bytes into messages.
 ///
@@ -44,6 +48,10 @@ pub struct Decoder {
     sentinel: bool,
     /// Whether one had come before the message that was handed out last.
     after_sentinel: bool,
+    /// Where the events of the last run stand; kept for its room.
+    places: Vec<Place>,
+    /// Why nothing comes behind that run.
+    spoiled: Option<Malformed>,
 }
 
 /// The byte by which a guest agent says "here a message begins, forget what came before". No UTF-8 holds it.
@@ -78,6 +86,8 @@ impl Decoder {
             delimited: false,
             sentinel: false,
             after_sentinel: false,
+            places: Vec::new(),
+            spoiled: None,
         }
     }
 
@@ -178,10 +188,7 @@ impl Decoder {
             return None;
         }
         if self.state == State::Between {
-            let unread = self.buffer.unread();
-            let blanks =
-                unread.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
-            self.forget(blanks);
+            self.skip_blanks();
         }
         let unread = self.buffer.unread();
         let end = memchr(b'\n', &unread[self.searched..]);
@@ -191,6 +198,11 @@ impl Decoder {
         let envelope = if length <= self.limit { Envelope::read(line) } else { None };
         self.is_odd = envelope.is_none();
         envelope.map(|envelope| (length, envelope))
+    }
+
+    fn skip_blanks(&mut self) {
+        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        self.forget(self.buffer.unread().iter().take_while(blank).count());
     }
 
     /// Whether a line has begun whose end may show that it is one message.
@@ -225,86 +237,6 @@ impl Decoder {
         self.buffer.skip(count);
         self.searched = self.searched.saturating_sub(count);
         (self.scanned, self.is_odd) = (0, false);
-    }
-
-    /// Looks at the bytes not yet seen, up to the end of a message; how long it is.
-    fn scan(&mut self) -> Result<Option<usize>, Malformed> {
-        while let Some(byte) = self.buffer.unread().get(self.scanned).copied() {
-            match (self.state, byte) {
-                (_, SENTINEL) if self.delimited => {
-                    self.forget(self.scanned + 1);
-                    self.state = State::Between;
-                    self.sentinel = true;
-                    continue;
-                }
-                (State::Skipping, _) => {
-                    let unread = self.buffer.unread();
-                    self.forget(memchr(SENTINEL, unread).unwrap_or(unread.len()));
-                    continue;
-                }
-                (State::Between, b' ' | b'\t' | b'\r' | b'\n') => {
-                    self.forget(1);
-                    continue;
-                }
-                (State::Between, b'{') => {
-                    self.depth = 1;
-                    self.state = State::Structure;
-                }
-                (State::Between, _) => {
-                    return Err(Malformed::NotAnObject { excerpt: excerpt(self.current_line()) });
-                }
-                (State::Structure, b'"') => self.state = State::String,
-                (State::Structure, b'{' | b'[') => self.depth += 1,
-                (State::Structure, b'}' | b']') => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        self.scanned += 1;
-                        self.state = State::Between;
-                        return self.checked(self.scanned).map(Some);
-                    }
-                }
-                (State::Structure, _) => {}
-                (State::String, _) => match self.end_of_plain_text() {
-                    None => {
-                        self.scanned = self.buffer.unread().len();
-                        continue;
-                    }
-                    Some((ahead, SENTINEL)) if self.delimited => {
-                        self.scanned += ahead;
-                        continue;
-                    }
-                    Some((ahead, byte)) => {
-                        self.scanned += ahead;
-                        self.state = if byte == b'"' { State::Structure } else { State::Escape };
-                    }
-                },
-                (State::Escape, _) => self.state = State::String,
-            }
-            self.scanned += 1;
-        }
-        self.checked(self.scanned)?;
-        Ok(None)
-    }
-
-    /// How far from the scanner's place a string has something else than plain text, and what.
-    fn end_of_plain_text(&self) -> Option<(usize, u8)> {
-        let rest = &self.buffer.unread()[self.scanned..];
-        let ahead = match self.delimited {
-            true => memchr3(b'"', b'\\', SENTINEL, rest),
-            false => memchr2(b'"', b'\\', rest),
-        }?;
-        Some((ahead, rest[ahead]))
-    }
-
-    fn checked(&self, length: usize) -> Result<usize, Malformed> {
-        if length > self.limit { Err(Malformed::TooLong { limit: self.limit }) } else { Ok(length) }
-    }
-
-    /// The rest of the line the scanner is in: what a person would call the garbage.
-    fn current_line(&self) -> &[u8] {
-        let rest = &self.buffer.unread()[self.scanned..];
-        let line = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-        &rest[..line.max(1)]
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::json::to_wire;
+use crate::json::something_to_wire;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 
@@ -46,11 +46,12 @@ impl Command {
     /// When the value does not serialise, serialises to something other than an object, or holds a number that
     /// JSON cannot hold (NaN, infinities).
     pub fn arguments(mut self, arguments: impl Serialize) -> Result<Self, serde_json::Error> {
-        let text = to_wire(&arguments)?;
-        self.arguments = match text.as_str() {
-            "null" | "{}" => None,
-            object if object.starts_with('{') => Some(text),
-            other => {
+        let text = something_to_wire(&arguments)?;
+        self.arguments = match text.as_deref() {
+            // JSON that was kept as text is looked at here.
+            None | Some("null" | "{}") => None,
+            Some(object) if object.starts_with('{') => text,
+            Some(other) => {
                 let shown = excerpt(other.as_bytes());
                 return Err(serde::ser::Error::custom(format!("arguments are a JSON object, not `{shown}`")));
             }

@@ -4,7 +4,8 @@
 //! replies back by id and events to their listeners. It ends when the peer does, when it is told to, or when the last
 //! client is gone, and tells everybody who waits why. A caller that has gone away costs nobody else anything.
 
-use std::future::poll_fn;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
@@ -17,7 +18,7 @@ use crate::command::Command;
 use crate::command::CommandError;
 use crate::error::Disconnect;
 use crate::error::ExecuteError;
-use crate::event::Event;
+use crate::event::Batch;
 use crate::malformed::Malformed;
 use crate::message::Message;
 use crate::pending::Pending;
@@ -46,8 +47,23 @@ pub(crate) struct Asked {
     pub(crate) answer: Answer,
 }
 
+/// What became of a command.
+pub(crate) type Answered = Result<Reply, ExecuteError>;
+
 /// The place for a command's answer.
-pub(crate) type Answer = oneshot::Sender<Result<Reply, ExecuteError>>;
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Channel(oneshot::Sender<Answered>),
+    /// The connection's seat.
+    Seat,
+}
+
+/// The place of the one command that was begun by its caller, who looks into it.
+#[derive(Debug)]
+struct Seat {
+    id: u64,
+    answer: Option<Answered>,
+}
 
 /// With `oob` on, QEMU holds eight in-band commands and then stops reading; one more in the socket would stand in the
 /// way of an out-of-band command (QEMU's docs/interop/qmp-spec, "Out-of-band execution").
@@ -56,9 +72,6 @@ const IN_BAND_WINDOW: usize = 8;
 /// How often the socket is read before the runtime's other tasks get their turn.
 const TURN: usize = 2;
 
-/// How many events are handed to the listeners at once: each of these is locked and woken once for all of them.
-const BATCH: usize = 64;
-
 #[derive(Debug)]
 pub(crate) struct Connection {
     // Before the desk: whoever is told that the connection has ended finds the socket closed.
@@ -66,6 +79,8 @@ pub(crate) struct Connection {
     desk: Desk,
     /// Why nothing can be written any more; what the peer had said before is read yet.
     unwritable: Option<Disconnect>,
+    /// Why nothing more comes, if a caller has found out.
+    over: Option<Disconnect>,
 }
 
 /// Who asked, who listens, and where it is published that all is over.
@@ -73,9 +88,10 @@ pub(crate) struct Connection {
 struct Desk {
     requests: mpsc::UnboundedReceiver<Request>,
     pending: Pending<Answer>,
+    seat: Option<Seat>,
     registry: Registry,
     /// Events that have arrived and are not delivered yet; nothing else is done before they are.
-    events: Vec<Event>,
+    events: Vec<Arc<Batch>>,
     ended: watch::Sender<Option<Disconnect>>,
     oob: bool,
 }
@@ -101,37 +117,113 @@ impl Connection {
         let pending = Pending::with_window(if oob { IN_BAND_WINDOW } else { usize::MAX });
         Self {
             wire,
-            desk: Desk { requests, pending, registry, events: Vec::new(), ended, oob },
+            desk: Desk { requests, pending, seat: None, registry, events: Vec::new(), ended, oob },
             unwritable: None,
+            over: None,
         }
     }
 
-    /// Serves until the connection ends.
-    pub(crate) async fn run(mut self) {
-        let why = poll_fn(|cx| self.poll_end(cx)).await;
+    /// Closes the socket and tells everybody why; what is for the seat is returned.
+    pub(crate) fn end(self, why: &Disconnect) -> Option<Answered> {
         let Self { wire, mut desk, .. } = self;
         drop(wire);
-        desk.end(&why);
+        desk.end(why);
+        desk.seat.take()?.answer
     }
 
-    /// Does all there is to do; ready with the reason once there is nothing more to come.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+    /// Does all there is to do; ready with the reason once there is nothing more to come. `io` is woken for what the socket
+    /// does, `cx` for requests. Without news, nothing has come since it was read last.
+    pub(crate) fn poll_end(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut Context<'_>,
+        has_news: bool,
+    ) -> Poll<Disconnect> {
+        if let Some(why) = self.over.take() {
+            return Poll::Ready(why);
+        }
         if let Some(why) = self.unwritable.clone() {
-            return self.poll_rest(cx, why);
+            return self.poll_rest(io, why);
         }
         if let Poll::Ready(why) = self.poll_requests(cx) {
             return Poll::Ready(why);
         }
-        if let Read::Ended(why) = self.read(cx) {
+        if has_news && let Read::Ended(why) = self.read(io) {
             return Poll::Ready(why);
         }
         // After the replies: each may have opened the window.
-        if let Poll::Ready(why) = self.poll_send(cx) {
+        if let Poll::Ready(why) = self.poll_send(io) {
             self.unwritable = Some(why);
             // Read in the next turn, which has the runtime's full budget.
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Writes a command for its caller, who has the seat for it: whether it is written to its end. It comes back where something
+    /// else is under way, or where it cannot be sent.
+    pub(crate) fn begin(&mut self, id: u64, mut command: Command) -> Result<bool, Command> {
+        let is_sendable = |command: &Command| !command.oob && command.fds.is_empty();
+        if !self.is_idle() || !is_sendable(&command) {
+            return Err(command);
+        }
+        self.wire.push(id, encode(&command, id), Vec::new(), false);
+        self.desk.seat = Some(Seat { id, answer: None });
+        self.desk.pending.begin(id, std::mem::take(&mut command.name), Answer::Seat);
+        Ok(self.wire.flush_at_once())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.over.is_none()
+            && self.unwritable.is_none()
+            && self.wire.is_at_hand()
+            && self.desk.seat.is_none()
+            && self.desk.pending.is_lonely()
+            && self.desk.requests.is_empty()
+    }
+
+    /// Whether there is an answer in the seat.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.desk.seat.as_ref().is_some_and(|seat| seat.answer.is_some())
+    }
+
+    /// Takes the answer from the seat, which is free then.
+    pub(crate) fn take_answer(&mut self) -> Option<Answered> {
+        let seat = self.desk.seat.take_if(|seat| seat.answer.is_some())?;
+        seat.answer
+    }
+
+    /// Reads for a caller, and gives everybody his; whether there may be more to come.
+    pub(crate) fn read_for_caller(&mut self, io: &mut Context<'_>) -> bool {
+        if self.over.is_none()
+            && let Read::Ended(why) = self.read(io)
+        {
+            self.over = Some(why);
+        }
+        self.over.is_none()
+    }
+
+    /// The socket, for who waits for it himself.
+    pub(crate) fn watched(&self) -> Option<Arc<UnixStream>> {
+        self.wire.watched()
+    }
+
+    /// Takes in what somebody has read from the socket, and what there is `more`; whether there may be more to come.
+    pub(crate) fn take_in(&mut self, bytes: &[u8], more: bool) -> bool {
+        self.wire.take_in(bytes);
+        let mut outcome = self.route();
+        while more && outcome.is_ok() {
+            outcome = match self.wire.read_at_once() {
+                Poll::Ready(read) => read.and_then(|()| self.route()),
+                Poll::Pending => break,
+            };
+        }
+        // What has no line end may be whole all the same.
+        if outcome.is_ok() && self.wire.rest() {
+            outcome = self.route();
+        }
+        self.over = outcome.err();
+        self.over.is_none()
     }
 
     /// Delivers what the peer had said before nothing could be written to it; it may say why.
@@ -151,14 +243,14 @@ impl Connection {
                 Poll::Ready(Some(Request::Execute(asked))) => {
                     let Asked { id, command, answer } = *asked;
                     match refusal(&command, self.desk.oob, self.wire.carries_descriptors()) {
-                        Some(refusal) => drop(answer.send(Err(refusal))),
+                        Some(refusal) => self.desk.give(answer, Err(refusal)),
                         None => self.desk.pending.ask(id, command, answer),
                     }
                 }
                 Poll::Ready(Some(Request::GiveUp { id })) => {
                     // What was not begun is never sent; of what was, the reply finds nobody.
                     self.wire.take_back(id);
-                    self.desk.pending.give_up(id);
+                    self.desk.give_up(id);
                 }
             }
         }
@@ -168,12 +260,7 @@ impl Connection {
     /// reason why nothing can be written any more.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
         loop {
-            while self.wire.has_room()
-                && let Some((id, mut command)) = self.desk.pending.next()
-            {
-                let fds = std::mem::take(&mut command.fds);
-                self.wire.push(id, encode(&command, id), fds, command.oob);
-            }
+            while self.wire.has_room() && self.push_next() {}
             if self.wire.is_idle() {
                 return Poll::Pending;
             }
@@ -184,6 +271,14 @@ impl Connection {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Hands the next command to the wire, if there is one.
+    fn push_next(&mut self) -> bool {
+        let Some((id, mut command)) = self.desk.pending.next() else { return false };
+        let fds = std::mem::take(&mut command.fds);
+        self.wire.push(id, encode(&command, id), fds, command.oob);
+        true
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Read {
@@ -206,6 +301,15 @@ impl Connection {
     fn route(&mut self) -> Result<(), Disconnect> {
         let is_heard = self.desk.registry.is_heard();
         let outcome = loop {
+            match self.wire.next_events() {
+                Ok(Some(run)) if is_heard => {
+                    self.desk.events.push(Batch::new(run.text, run.places));
+                    continue;
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(why) => break Err(why),
+            }
             match self.wire.next() {
                 Ok(Some(arrival)) if arrival.is_event() && !is_heard => {}
                 Ok(Some(arrival)) => {
@@ -229,16 +333,16 @@ impl Connection {
 
 /// Why a command cannot be sent over this connection.
 fn refusal(command: &Command, oob: bool, carries_descriptors: bool) -> Option<ExecuteError> {
-    let name = command.name.clone();
+    let name = || command.name.clone();
     if command.oob && !oob {
-        return Some(ExecuteError::NoOob { command: name });
+        return Some(ExecuteError::NoOob { command: name() });
     }
     if !command.fds.is_empty() && !carries_descriptors {
-        return Some(ExecuteError::NoDescriptors { command: name });
+        return Some(ExecuteError::NoDescriptors { command: name() });
     }
     let count = command.fds.len();
-    (count > MOST_DESCRIPTORS).then_some(ExecuteError::TooManyDescriptors {
-        command: name,
+    (count > MOST_DESCRIPTORS).then(|| ExecuteError::TooManyDescriptors {
+        command: name(),
         count,
         most: MOST_DESCRIPTORS,
     })
@@ -247,12 +351,7 @@ fn refusal(command: &Command, oob: bool, carries_descriptors: bool) -> Option<Ex
 impl Desk {
     fn route(&mut self, message: Message) -> Result<(), Disconnect> {
         match message {
-            Message::Event(event) => {
-                self.events.push(event);
-                if self.events.len() >= BATCH {
-                    self.deliver();
-                }
-            }
+            Message::Event(event) => self.events.push(event.alone()),
             Message::Reply(reply) => {
                 // Whoever has a reply has what came before it.
                 self.deliver();
@@ -272,6 +371,20 @@ impl Desk {
         }
     }
 
+    fn give(&mut self, answer: Answer, outcome: Answered) {
+        match (answer, &mut self.seat) {
+            // Whoever asked may have just gone; that is no error.
+            (Answer::Channel(channel), _) => drop(channel.send(outcome)),
+            (Answer::Seat, Some(seat)) => seat.answer = Some(outcome),
+            (Answer::Seat, None) => {}
+        }
+    }
+
+    fn give_up(&mut self, id: u64) {
+        self.pending.give_up(id);
+        self.seat.take_if(|seat| seat.id == id);
+    }
+
     fn answer(&mut self, reply: Reply) {
         let waiter = match (reply.id(), reply.error()) {
             (ReplyId::Ours(id), _) => self.pending.complete(id),
@@ -279,8 +392,7 @@ impl Desk {
             (ReplyId::Absent | ReplyId::Foreign, _) => None,
         };
         match waiter {
-            // Whoever asked may have just gone; that is no error.
-            Some(waiter) => drop(waiter.who.send(Ok(reply))),
+            Some(waiter) => self.give(waiter.who, Ok(reply)),
             None => tracing::debug!(?reply, "dropped a reply that nobody waits for"),
         }
     }
@@ -291,7 +403,7 @@ impl Desk {
         tracing::warn!(%source, "the peer sent an error that names no command");
         for waiter in self.pending.take_in_flight() {
             let error = ExecuteError::Unattributed { command: waiter.name, source: source.clone() };
-            let _gone = waiter.who.send(Err(error));
+            self.give(waiter.who, Err(error));
         }
     }
 
@@ -303,12 +415,12 @@ impl Desk {
         self.requests.close();
         let disconnected = |command| ExecuteError::Disconnected { command, source: why.clone() };
         for waiter in self.pending.take_all() {
-            let _gone = waiter.who.send(Err(disconnected(waiter.name)));
+            self.give(waiter.who, Err(disconnected(waiter.name)));
         }
         while let Ok(request) = self.requests.try_recv() {
             if let Request::Execute(asked) = request {
                 let Asked { command, answer, .. } = *asked;
-                let _gone = answer.send(Err(disconnected(command.name)));
+                self.give(answer, Err(disconnected(command.name)));
             }
         }
         self.registry.end(why);

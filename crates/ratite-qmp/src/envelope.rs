@@ -4,12 +4,17 @@
 //! with an escape in it, more than 64 levels, anything that is no JSON) it does not judge: the general reader does, so that
 //! there is one place that says what is wrong.
 
+mod cursor;
 mod general;
+mod plain;
+mod shape;
 
 use std::ops::Range;
 
+use crate::envelope::cursor::Cursor;
 use crate::envelope::general::General;
 use crate::malformed::Malformed;
+pub(crate) use shape::Shape;
 
 /// The longest message that is taken however the limit is set: places in a message are kept in 32 bits.
 pub(crate) const LONGEST_MESSAGE: usize = u32::MAX as usize;
@@ -39,6 +44,15 @@ impl Span {
         Some(Self { start: range.start.try_into().ok()?, end: range.end.try_into().ok()? })
     }
 
+    /// The same place when `count` bytes have been set before it.
+    ///
+    /// # Panics
+    /// When it lies beyond 4 GiB then.
+    pub(crate) fn moved(self, count: usize) -> Self {
+        let count = u32::try_from(count).expect("not beyond 4 GiB");
+        Self { start: self.start + count, end: self.end + count }
+    }
+
     pub(crate) fn is_there(self) -> bool {
         self.end > self.start
     }
@@ -65,7 +79,7 @@ impl Envelope {
     /// Reads what is one JSON object in QEMU's own manner, blanks around it allowed; `None` leaves the judgement to the
     /// general reader. That strings are UTF-8 is not looked at.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         let mut envelope = Self::default();
         cursor.skip_blanks();
         cursor.take(b'{')?;
@@ -73,14 +87,13 @@ impl Envelope {
         if cursor.peek()? != b'}' {
             loop {
                 let key = cursor.key()?;
-                let start = cursor.at;
+                let start = cursor.at();
                 cursor.skip_value()?;
-                envelope.note(&cursor.bytes[key], Span::new(start..cursor.at)?);
+                envelope.note(&bytes[key], Span::new(start..cursor.at())?);
                 cursor.skip_blanks();
-                if cursor.peek()? != b',' {
+                if cursor.take(b',').is_none() {
                     break;
                 }
-                cursor.at += 1;
                 cursor.skip_blanks();
             }
         }
@@ -100,215 +113,6 @@ impl Envelope {
             b"QMP" => self.qmp = value,
             _ => {}
         }
-    }
-}
-
-/// The deepest nesting below a member that is read here: one bit for each level.
-const DEEPEST: u32 = 64;
-
-/// A place in a text. What it does not like it answers with `None`.
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    #[inline]
-    fn take(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.at += 1)
-    }
-
-    #[inline]
-    fn skip_blanks(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    /// Goes from the beginning of a member to its value; where its name stands, which holds no escape.
-    #[inline]
-    fn key(&mut self) -> Option<Range<usize>> {
-        self.take(b'"')?;
-        let start = self.at;
-        self.skip_plain();
-        let end = self.at;
-        self.take(b'"')?;
-        self.skip_colon()?;
-        Some(start..end)
-    }
-
-    #[inline]
-    fn skip_colon(&mut self) -> Option<()> {
-        self.skip_blanks();
-        self.take(b':')?;
-        self.skip_blanks();
-        Some(())
-    }
-
-    /// Goes behind a value of any kind. Not recursive: the nesting is kept in the bits of a number.
-    fn skip_value(&mut self) -> Option<()> {
-        let (mut depth, mut in_objects) = (0, 0_u64);
-        loop {
-            match self.peek()? {
-                b'"' => self.skip_string()?,
-                b'-' | b'0'..=b'9' => self.skip_number()?,
-                open @ (b'{' | b'[') => {
-                    self.at += 1;
-                    self.skip_blanks();
-                    let is_object = open == b'{';
-                    if self.peek()? == if is_object { b'}' } else { b']' } {
-                        self.at += 1;
-                    } else if depth == DEEPEST {
-                        return None;
-                    } else {
-                        depth += 1;
-                        in_objects = in_objects << 1 | u64::from(is_object);
-                        if is_object {
-                            self.skip_key()?;
-                        }
-                        continue;
-                    }
-                }
-                _ => self.skip_word()?,
-            }
-            // Behind a value: what holds it goes on or ends, perhaps several at once.
-            loop {
-                if depth == 0 {
-                    return Some(());
-                }
-                self.skip_blanks();
-                let is_object = in_objects & 1 == 1;
-                match self.peek()? {
-                    b',' => {
-                        self.at += 1;
-                        self.skip_blanks();
-                        if is_object {
-                            self.skip_key()?;
-                        }
-                        break;
-                    }
-                    b'}' if is_object => {}
-                    b']' if !is_object => {}
-                    _ => return None,
-                }
-                self.at += 1;
-                depth -= 1;
-                in_objects >>= 1;
-            }
-        }
-    }
-
-    /// Goes from the beginning of a member to its value.
-    #[inline]
-    fn skip_key(&mut self) -> Option<()> {
-        if self.peek()? != b'"' {
-            return None;
-        }
-        self.skip_string()?;
-        self.skip_colon()
-    }
-
-    /// Goes behind a string, from its opening quote.
-    #[inline]
-    fn skip_string(&mut self) -> Option<()> {
-        self.at += 1;
-        loop {
-            self.skip_plain();
-            match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(());
-                }
-                b'\\' => self.skip_escape()?,
-                _ => return None,
-            }
-        }
-    }
-
-    #[cold]
-    fn skip_escape(&mut self) -> Option<()> {
-        let length = match self.bytes.get(self.at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-            b'u' if self.bytes.get(self.at + 2..self.at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
-            _ => return None,
-        };
-        self.at += length;
-        Some(())
-    }
-
-    /// Goes to the next byte that a string does not merely hold: a quote, a backslash, a control character. Eight at a
-    /// time.
-    #[inline]
-    fn skip_plain(&mut self) {
-        const ONES: u64 = u64::MAX / 255;
-        const HIGH: u64 = ONES << 7;
-        /// A word whose lowest high bit stands in the first byte of `word` that is below `limit` (at most 128).
-        const fn below(word: u64, limit: u64) -> u64 {
-            word.wrapping_sub(ONES * limit) & !word & HIGH
-        }
-        while let Some(eight) = self.bytes[self.at..].first_chunk() {
-            let word = u64::from_le_bytes(*eight);
-            let quotes = below(word ^ (ONES * b'"' as u64), 1);
-            let backslashes = below(word ^ (ONES * b'\\' as u64), 1);
-            let found = quotes | backslashes | below(word, 0x20);
-            if found != 0 {
-                self.at += found.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.at += 8;
-        }
-        while let Some(byte) = self.peek()
-            && byte >= 0x20
-            && byte != b'"'
-            && byte != b'\\'
-        {
-            self.at += 1;
-        }
-    }
-
-    #[inline]
-    fn skip_digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
-            self.at += 1;
-        }
-        (self.at > start).then_some(())
-    }
-
-    #[inline]
-    fn skip_number(&mut self) -> Option<()> {
-        if self.peek()? == b'-' {
-            self.at += 1;
-        }
-        match self.peek()? {
-            b'0' => self.at += 1,
-            _ => self.skip_digits()?,
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.skip_digits()?;
-        }
-        if let Some(b'e' | b'E') = self.peek() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.peek() {
-                self.at += 1;
-            }
-            self.skip_digits()?;
-        }
-        Some(())
-    }
-
-    #[inline]
-    fn skip_word(&mut self) -> Option<()> {
-        let rest = &self.bytes[self.at..];
-        let word = [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| rest.starts_with(word))?;
-        self.at += word.len();
-        Some(())
     }
 }
 

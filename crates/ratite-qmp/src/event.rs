@@ -1,5 +1,8 @@
 //! Something that happened in QEMU.
 
+mod batch;
+mod share;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,54 +13,69 @@ use serde_json::Value;
 
 use crate::envelope::Envelope;
 use crate::envelope::Span;
+use crate::event::share::Share;
 use crate::json::DEFAULT_DEPTH;
 use crate::json::from_text;
 use crate::json::range_in;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
+pub(crate) use batch::Batch;
+pub(crate) use batch::LONGEST_BATCH;
+pub(crate) use batch::Place;
 
 /// Something that happened in QEMU. Cheap to clone: clones share one text.
+///
+/// Events that came together share it, too: one that is kept keeps its neighbours, no more than a kilobyte of them.
 #[derive(Clone)]
 pub struct Event {
-    /// The message as it arrived; behind it its name, if that does not stand in it as it is.
-    text: Arc<str>,
-    name: Name,
-}
-
-/// Where an event's name stands in its text.
-#[derive(Clone, Copy)]
-enum Name {
-    Within { start: u32, length: u16 },
-    Behind { start: u32 },
+    batch: Share,
+    number: u32,
 }
 
 impl Event {
     /// The event in `text`, with the JSON of its name, which is a part of it.
     pub(crate) fn new(text: &str, name: &str) -> Self {
-        let within = || {
-            let plain = name.strip_prefix('"')?.strip_suffix('"')?;
-            let is_plain = memchr(b'\\', plain.as_bytes()).is_none();
-            let place = Span::new(range_in(text, plain)).filter(|_| is_plain)?.range();
-            Some(Name::Within { start: place.start.try_into().ok()?, length: place.len().try_into().ok()? })
-        };
-        if let Some(name) = within() {
-            return Self { text: text.into(), name };
+        let place = |range| Span::new(range).expect("a message is shorter than 4 GiB");
+        let whole = place(0..text.len());
+        let plain = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+        if let Some(plain) = plain.filter(|name| memchr(b'\\', name.as_bytes()).is_none()) {
+            let place = Place { text: whole, name: place(range_in(text, plain)) };
+            return Self::owning(Batch::new(text, &[place]), 0);
         }
-        // The original lets any name pass; one that is no string is kept as its text.
-        let name = serde_json::from_str::<String>(name).unwrap_or_else(|_| name.to_owned());
-        let start = text.len().try_into().expect("a message is shorter than 4 GiB");
-        Self { text: [text, &name].concat().into(), name: Name::Behind { start } }
+        // The original lets any name pass; one that is no string is kept as its text. It stands behind the message.
+        let read = serde_json::from_str::<String>(name).ok();
+        let name = read.as_deref().unwrap_or(name);
+        let batch = match Span::new(text.len()..text.len() + name.len()) {
+            Some(behind) => Batch::new([text, name].concat(), &[Place { text: whole, name: behind }]),
+            None => Batch::new(text, &[Place { text: whole, name: Span::default() }]),
+        };
+        Self::owning(batch, 0)
+    }
+
+    /// One of the events in `batch`.
+    #[inline]
+    pub(crate) fn of(batch: &Arc<Batch>, number: u32) -> Self {
+        Self { batch: Share::of(batch), number }
+    }
+
+    /// The same of a batch that the caller needs no more.
+    #[inline]
+    pub(crate) fn owning(batch: Arc<Batch>, number: u32) -> Self {
+        Self { batch: batch.into(), number }
+    }
+
+    /// A batch of this event alone.
+    pub(crate) fn alone(&self) -> Arc<Batch> {
+        match self.batch.len() {
+            1 => Arc::clone(self.batch.owned()),
+            _ => self.batch.only(std::iter::once(self.number)),
+        }
     }
 
     /// The event's name, such as `SHUTDOWN`.
     #[must_use]
     pub fn name(&self) -> &str {
-        match self.name {
-            Name::Within { start, length } => {
-                &self.text[start as usize..start as usize + usize::from(length)]
-            }
-            Name::Behind { start } => &self.text[start as usize..],
-        }
+        self.batch.name(self.number)
     }
 
     /// The JSON text of `data`, if the event has any.
@@ -92,10 +110,7 @@ impl Event {
     /// The whole event as it arrived.
     #[must_use]
     pub fn text(&self) -> &str {
-        match self.name {
-            Name::Within { .. } => &self.text,
-            Name::Behind { start } => &self.text[..start as usize],
-        }
+        self.batch.text(self.number)
     }
 
     /// Read anew: what an event holds is asked for once, if at all, and kept as often as it is queued.

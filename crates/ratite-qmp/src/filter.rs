@@ -94,7 +94,17 @@ impl EventFilter {
     /// Whether `event` is wanted.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
-        self.alternatives.iter().any(|wanted| wanted.matches(event))
+        self.takes(event.name(), event.text())
+    }
+
+    /// Whether the event called `name` with this text is wanted.
+    pub(crate) fn takes(&self, name: &str, text: &str) -> bool {
+        self.alternatives.iter().any(|wanted| wanted.takes(name, text))
+    }
+
+    /// Whether every event is wanted, as far as that can be told without one.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.alternatives.iter().any(|wanted| *wanted == Wanted::default())
     }
 
     /// Whether an event that is given as a value is wanted: an object with `event` and perhaps `data`.
@@ -120,12 +130,12 @@ impl EventFilter {
 }
 
 impl Wanted {
-    fn matches(&self, event: &Event) -> bool {
-        if self.name.as_deref().is_some_and(|name| name != event.name()) {
+    fn takes(&self, name: &str, text: &str) -> bool {
+        if self.name.as_deref().is_some_and(|wanted| wanted != name) {
             return false;
         }
         // Reading the event is what costs: only when the name fits.
-        self.subset.as_ref().is_none_or(|subset| subset.is_null() || has_subset(event.text(), subset))
+        self.subset.as_ref().is_none_or(|subset| subset.is_null() || has_subset(text, subset))
     }
 
     fn describe(&self) -> String {

@@ -17,6 +17,14 @@ pub(crate) struct FiniteOnly {
     depth: usize,
 }
 
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// `null`, in JSON.
+    Nothing,
+    Something,
+}
+
 /// The deepest nesting that is written: as QEMU's.
 const DEEPEST: usize = 1024;
 
@@ -30,21 +38,25 @@ impl FiniteOnly {
     }
 }
 
-fn check(number: f64) -> Result<(), Error> {
-    if number.is_finite() { Ok(()) } else { Err(Error::custom(format_args!("JSON has no number {number}"))) }
+fn check(number: f64) -> Result<Found, Error> {
+    if number.is_finite() {
+        Ok(Found::Something)
+    } else {
+        Err(Error::custom(format_args!("JSON has no number {number}")))
+    }
 }
 
 /// Primitives that are fine whatever they hold.
 macro_rules! accept {
     ($($method:ident($type:ty))*) => {
-        $(fn $method(self, _: $type) -> Result<(), Error> {
-            Ok(())
+        $(fn $method(self, _: $type) -> Result<Found, Error> {
+            Ok(Found::Something)
         })*
     };
 }
 
 impl Serializer for FiniteOnly {
-    type Ok = ();
+    type Ok = Found;
     type Error = Error;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
@@ -58,38 +70,41 @@ impl Serializer for FiniteOnly {
         serialize_bool(bool) serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
         serialize_i128(i128) serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
         serialize_u128(u128) serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
-        serialize_unit_struct(&'static str)
     }
 
-    fn serialize_f32(self, number: f32) -> Result<(), Error> {
+    fn serialize_f32(self, number: f32) -> Result<Found, Error> {
         check(f64::from(number))
     }
 
-    fn serialize_f64(self, number: f64) -> Result<(), Error> {
+    fn serialize_f64(self, number: f64) -> Result<Found, Error> {
         check(number)
     }
 
-    fn serialize_none(self) -> Result<(), Error> {
-        Ok(())
+    fn serialize_none(self) -> Result<Found, Error> {
+        Ok(Found::Nothing)
     }
 
-    fn serialize_unit(self) -> Result<(), Error> {
-        Ok(())
+    fn serialize_unit(self) -> Result<Found, Error> {
+        Ok(Found::Nothing)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Found, Error> {
+        Ok(Found::Nothing)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Found, Error> {
         value.serialize(self)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Error> {
-        Ok(())
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<Found, Error> {
+        Ok(Found::Something)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Error> {
+    ) -> Result<Found, Error> {
         value.serialize(self)
     }
 
@@ -99,7 +114,7 @@ impl Serializer for FiniteOnly {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Error> {
+    ) -> Result<Found, Error> {
         value.serialize(self.deeper()?)
     }
 
@@ -144,19 +159,19 @@ impl Serializer for FiniteOnly {
     }
 }
 
-/// The compound forms: each element is walked, the end is nothing.
+/// The compound forms: each element is walked, whatever they hold, they are something.
 macro_rules! walk {
     ($($trait:ident::$method:ident($($name:ty)?))*) => {
         $(impl ser::$trait for FiniteOnly {
-            type Ok = ();
+            type Ok = Found;
             type Error = Error;
 
             fn $method<T: Serialize + ?Sized>(&mut self, $(_: $name,)? value: &T) -> Result<(), Error> {
-                value.serialize(*self)
+                value.serialize(*self).map(drop)
             }
 
-            fn end(self) -> Result<(), Error> {
-                Ok(())
+            fn end(self) -> Result<Found, Error> {
+                Ok(Found::Something)
             }
         })*
     };
@@ -172,18 +187,18 @@ walk! {
 }
 
 impl ser::SerializeMap for FiniteOnly {
-    type Ok = ();
+    type Ok = Found;
     type Error = Error;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        key.serialize(*self)
+        key.serialize(*self).map(drop)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        value.serialize(*self)
+        value.serialize(*self).map(drop)
     }
 
-    fn end(self) -> Result<(), Error> {
-        Ok(())
+    fn end(self) -> Result<Found, Error> {
+        Ok(Found::Something)
     }
 }

@@ -4,6 +4,9 @@
 //! connected ─► greeting ─► qmp_capabilities sent ─► its reply ─► ready
 //! ```
 //!
+//! Where it is known what the greeting will offer, `qmp_capabilities` goes out before it: QEMU reads it in its time. If the offer is
+//! another one, it refuses, and is asked again.
+//!
 //! Events may come at any point after the greeting and go to the listeners that are already there.
 
 use serde_json::json;
@@ -17,6 +20,7 @@ use crate::listener::Subscription;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 use crate::message::Message;
+use crate::reply::Reply;
 use crate::reply::ReplyId;
 use crate::wire::Wire;
 
@@ -38,19 +42,46 @@ pub(crate) struct Session {
 pub(crate) async fn handshake(
     wire: &mut Wire,
     wanted: &[String],
+    foreseen: Option<&[String]>,
     subscriptions: &[Subscription],
 ) -> Result<Session, Error> {
-    let greeting = expect_greeting(wire).await?;
-    let offered = &greeting.capabilities;
-    let capabilities: Vec<String> =
-        wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect();
-    negotiate(wire, &capabilities, subscriptions).await?;
+    let asked = foreseen.map(|offered| common(wanted, offered));
+    if let Some(asked) = &asked {
+        ask(wire, asked);
+    }
+    let (greeting, early) = expect_greeting(wire, asked.is_some()).await?;
+    let capabilities = common(wanted, &greeting.capabilities);
+    let capabilities = match asked {
+        Some(asked) => match granted(wire, early, subscriptions).await {
+            // What was asked for in vain is not on, whatever the peer says.
+            Ok(()) => common(&asked, &capabilities),
+            Err(Error::Negotiation(_)) if asked != capabilities => {
+                negotiate(wire, capabilities, subscriptions).await?
+            }
+            Err(error) => return Err(error),
+        },
+        None => negotiate(wire, capabilities, subscriptions).await?,
+    };
     Ok(Session { greeting, capabilities })
 }
 
-async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
-    let got = match wire.exchange().await {
-        Ok(Message::Greeting(greeting)) => return Ok(greeting),
+/// Those of `wanted` that are offered.
+fn common(wanted: &[String], offered: &[String]) -> Vec<String> {
+    wanted.iter().filter(|wanted| offered.contains(wanted)).cloned().collect()
+}
+
+/// The greeting, and a reply that came before it to what was `asked` before it: a peer may answer first and greet then.
+async fn expect_greeting(wire: &mut Wire, asked: bool) -> Result<(Greeting, Option<Reply>), Error> {
+    let mut early = None;
+    let first = match wire.exchange().await {
+        Ok(Message::Reply(reply)) if asked && reply.id() == ReplyId::Ours(NEGOTIATION_ID) => {
+            early = Some(reply);
+            wire.exchange().await
+        }
+        first => first,
+    };
+    let got = match first {
+        Ok(Message::Greeting(greeting)) => return Ok((greeting, early)),
         Ok(Message::Reply(reply)) => excerpt(reply.text().as_bytes()),
         Ok(Message::Event(event)) => excerpt(event.text().as_bytes()),
         // What is no message at all is no greeting either; its first words say most about who this is.
@@ -66,16 +97,34 @@ async fn expect_greeting(wire: &mut Wire) -> Result<Greeting, Error> {
 
 async fn negotiate(
     wire: &mut Wire,
-    capabilities: &[String],
+    capabilities: Vec<String>,
     subscriptions: &[Subscription],
-) -> Result<(), Error> {
+) -> Result<Vec<String>, Error> {
+    ask(wire, &capabilities);
+    granted(wire, None, subscriptions).await?;
+    Ok(capabilities)
+}
+
+fn ask(wire: &mut Wire, capabilities: &[String]) {
     let mut command = Command::new("qmp_capabilities");
     if !capabilities.is_empty() {
         command = command.arguments(json!({ "enable": capabilities })).expect("strings serialise");
     }
     wire.push(NEGOTIATION_ID, encode(&command, NEGOTIATION_ID), Vec::new(), false);
+}
+
+/// Waits until what was asked is granted; `early` is what the peer said to that before.
+async fn granted(
+    wire: &mut Wire,
+    mut early: Option<Reply>,
+    subscriptions: &[Subscription],
+) -> Result<(), Error> {
     loop {
-        let reply = match wire.exchange().await.map_err(Error::Disconnected)? {
+        let next = match early.take() {
+            Some(reply) => Message::Reply(reply),
+            None => wire.exchange().await.map_err(Error::Disconnected)?,
+        };
+        let reply = match next {
             Message::Reply(reply) => reply,
             Message::Event(event) => {
                 for subscription in subscriptions {

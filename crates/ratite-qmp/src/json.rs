@@ -10,6 +10,7 @@ use serde_json::ser::Formatter;
 use serde_json::ser::Serializer;
 
 use crate::finite::FiniteOnly;
+use crate::finite::Found;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
 
@@ -80,6 +81,18 @@ fn depth_of(text: &str) -> usize {
 /// When the value does not serialise, holds a float that JSON cannot hold, or is nested more deeply than QEMU reads.
 pub(crate) fn to_wire(value: &impl Serialize) -> Result<String, serde_json::Error> {
     value.serialize(FiniteOnly::default())?;
+    write(value)
+}
+
+/// The same for what may be nothing (`null`): none then.
+pub(crate) fn something_to_wire(value: &impl Serialize) -> Result<Option<String>, serde_json::Error> {
+    match value.serialize(FiniteOnly::default())? {
+        Found::Nothing => Ok(None),
+        Found::Something => write(value).map(Some),
+    }
+}
+
+fn write(value: &impl Serialize) -> Result<String, serde_json::Error> {
     let mut bytes = Vec::with_capacity(128);
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Ascii(CompactFormatter)))?;
     let text = String::from_utf8(bytes).map_err(serde::ser::Error::custom)?;

@@ -32,6 +32,7 @@
 
 mod address;
 mod agent;
+mod berth;
 mod client;
 mod codec;
 mod command;
@@ -50,6 +51,7 @@ mod malformed;
 mod message;
 mod nearest;
 mod options;
+mod patience;
 mod pending;
 mod registry;
 mod relay;
@@ -99,6 +101,7 @@ pub use malformed::Malformed;
 pub use message::Message;
 pub use nearest::nearest;
 pub use options::Options;
+pub use patience::on_this_thread;
 pub use relay::Relay;
 pub use reply::Reply;
 pub use schema::AlternateType;

@@ -4,7 +4,8 @@
 //! so that a subscriber is armed before anything is sent. A full queue drops its oldest event and counts it; an
 //! ended connection closes the queue behind what it delivered.
 
-use std::collections::VecDeque;
+mod unread;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -19,8 +20,11 @@ use crate::deadline::TimedOut;
 use crate::deadline::within;
 use crate::error::Disconnect;
 use crate::error::ListenError;
+use crate::event::Batch;
 use crate::event::Event;
 use crate::filter::EventFilter;
+use crate::listener::unread::Found;
+use crate::listener::unread::Unread;
 
 /// A reader of events, with a queue of its own.
 ///
@@ -42,9 +46,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    events: VecDeque<Event>,
-    /// How long the texts of the events are together.
-    bytes: usize,
+    events: Unread,
     /// How many events have come, so that a wait goes on where it had looked.
     accepted: u64,
     dropped: u64,
@@ -85,6 +87,10 @@ impl Listener {
     /// [`ListenError::Lagged`] once after events were dropped; [`ListenError::TimedOut`];
     /// [`ListenError::Disconnected`] after everything that had arrived was delivered.
     pub async fn next(&self, limit: Duration) -> Result<Event, ListenError> {
+        // Here already, since a flood is taken in by this path.
+        if let Some(found) = self.try_next().transpose() {
+            return found;
+        }
         self.wait(limit, || self.0.filter.describe(), |_| self.try_next()).await
     }
 
@@ -99,7 +105,7 @@ impl Listener {
             state.reported = state.dropped;
             return Err(ListenError::Lagged { dropped });
         }
-        match (state.pop(), &state.ended) {
+        match (state.events.pop(), &state.ended) {
             (Some(event), _) => Ok(Some(event)),
             (None, None) => Ok(None),
             (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
@@ -147,15 +153,14 @@ impl Listener {
     /// The oldest event that is there, without taking it.
     #[must_use]
     pub fn peek(&self) -> Option<Event> {
-        self.0.lock().events.front().cloned()
+        self.0.lock().events.first()
     }
 
     /// Takes all events that are there, oldest first.
     #[must_use]
     pub fn take_all(&self) -> Vec<Event> {
-        let mut state = self.0.lock();
-        state.bytes = 0;
-        std::mem::take(&mut state.events).into()
+        let mut events = std::mem::take(&mut self.0.lock().events);
+        std::iter::from_fn(|| events.pop()).collect()
     }
 
     /// How many events were dropped because the queue was full.
@@ -219,14 +224,22 @@ impl fmt::Debug for Listener {
 impl Subscription {
     /// Delivers those of `events` that are wanted; false once the listener is gone.
     pub(crate) fn deliver(&self, events: &[Event]) -> bool {
+        let batches: Vec<_> = events.iter().map(Event::alone).collect();
+        self.deliver_batches(&batches)
+    }
+
+    /// The same for events that were read together.
+    pub(crate) fn deliver_batches(&self, batches: &[Arc<Batch>]) -> bool {
         let Some(queue) = self.0.upgrade() else {
             return false;
         };
-        let mut wanted = events.iter().filter(|event| queue.filter.matches(event)).peekable();
-        if wanted.peek().is_some() {
-            let mut state = queue.lock();
-            wanted.for_each(|event| state.push(event.clone(), queue.capacity));
-            drop(state);
+        let is_changed = if queue.filter.takes_all() {
+            queue.push(batches.iter().map(Arc::clone))
+        } else {
+            let wanted: Vec<_> = batches.iter().filter_map(|batch| queue.wanted(batch)).collect();
+            queue.push(wanted.into_iter())
+        };
+        if is_changed {
             queue.changed.notify_waiters();
         }
         true
@@ -264,42 +277,54 @@ impl Queue {
         // No code that can panic runs under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What the filter takes of `batch`; a part of it is copied, so that nobody keeps what he did not ask for.
+    fn wanted(&self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
+        let takes = |number: &u32| self.filter.takes(batch.name(*number), batch.text(*number));
+        let wanted: Vec<u32> = batch.numbers().filter(takes).collect();
+        match wanted.len() {
+            0 => None,
+            all if all == batch.len() => Some(Arc::clone(batch)),
+            _ => Some(batch.only(wanted.into_iter())),
+        }
+    }
+
+    /// Takes `batches` in; whether there were any.
+    fn push(&self, batches: impl ExactSizeIterator<Item = Arc<Batch>>) -> bool {
+        let is_changed = batches.len() > 0;
+        if is_changed {
+            let mut state = self.lock();
+            batches.for_each(|batch| state.push(batch, self.capacity));
+        }
+        is_changed
+    }
 }
 
 impl State {
-    fn push(&mut self, event: Event, capacity: usize) {
-        self.bytes += event.text().len();
-        self.events.push_back(event);
-        self.accepted += 1;
+    fn push(&mut self, batch: Arc<Batch>, capacity: usize) {
+        self.accepted += batch.len() as u64;
+        self.events.push(batch);
         // The last one stays, however long it is.
-        while self.events.len() > capacity || (self.bytes > MOST_BYTES && self.events.len() > 1) {
-            self.pop();
+        while self.events.len() > capacity || (self.events.bytes() > MOST_BYTES && self.events.len() > 1) {
+            self.events.pop();
             self.dropped += 1;
         }
     }
 
-    fn pop(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        self.bytes -= event.text().len();
-        Some(event)
-    }
-
     fn take_matching(&mut self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Event>, ListenError> {
         let found = self.find(filter, seen)?;
-        let event = found.and_then(|at| self.events.remove(at));
-        self.bytes -= event.as_ref().map_or(0, |event| event.text().len());
-        Ok(event)
+        Ok(found.and_then(|found| self.events.remove(found)))
     }
 
     /// Where the oldest event lies that `filter` takes.
-    fn find(&self, filter: &EventFilter, seen: &mut u64) -> Result<Option<usize>, ListenError> {
+    fn find(&self, filter: &EventFilter, seen: &mut u64) -> Result<Option<Found>, ListenError> {
         // No more than this many have come since; some of them may have been taken.
         let unseen = usize::try_from(self.accepted - *seen).unwrap_or(usize::MAX);
-        let first = self.events.len().saturating_sub(unseen);
-        let found = self.events.range(first..).position(|event| filter.matches(event));
+        let passed = self.events.len().saturating_sub(unseen);
+        let found = self.events.find(passed, |name, text| filter.takes(name, text));
         *seen = self.accepted;
         match (found, &self.ended) {
-            (Some(at), _) => Ok(Some(first + at)),
+            (Some(found), _) => Ok(Some(found)),
             (None, None) => Ok(None),
             (None, Some(why)) => Err(ListenError::Disconnected(why.clone())),
         }

@@ -24,6 +24,7 @@ pub struct Options {
     pub(crate) connect_limit: Duration,
     pub(crate) command_limit: Duration,
     pub(crate) capabilities: Vec<String>,
+    pub(crate) foreseen: Option<Vec<String>>,
     pub(crate) handshake: bool,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) transcript: Option<Transcript>,
@@ -36,6 +37,7 @@ impl Default for Options {
             connect_limit: Duration::from_secs(30),
             command_limit: Duration::from_secs(60),
             capabilities: vec!["oob".into()],
+            foreseen: None,
             handshake: true,
             subscriptions: Vec::new(),
             transcript: None,
@@ -69,6 +71,14 @@ impl Options {
     #[must_use]
     pub fn capabilities<I: IntoIterator<Item: Into<String>>>(mut self, capabilities: I) -> Self {
         self.capabilities = capabilities.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What the peer will offer, where that is known: it is negotiated before its greeting comes, which saves a round trip. A peer
+    /// that turns out to offer less is asked again.
+    #[must_use]
+    pub fn foreseen<I: IntoIterator<Item: Into<String>>>(mut self, offered: I) -> Self {
+        self.foreseen = Some(offered.into_iter().map(Into::into).collect());
         self
     }
 

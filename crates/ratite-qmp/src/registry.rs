@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::error::Disconnect;
-use crate::event::Event;
+use crate::event::Batch;
 use crate::listener::Subscription;
 
 /// Who gets the events of one connection. Cheap to clone; clones are one registry.
@@ -38,8 +38,8 @@ impl Registry {
         !self.lock().subscriptions.is_empty()
     }
 
-    pub(crate) fn deliver(&self, events: &[Event]) {
-        self.lock().subscriptions.retain(|subscription| subscription.deliver(events));
+    pub(crate) fn deliver(&self, batches: &[Arc<Batch>]) {
+        self.lock().subscriptions.retain(|subscription| subscription.deliver_batches(batches));
     }
 
     pub(crate) fn end(&self, why: &Disconnect) {

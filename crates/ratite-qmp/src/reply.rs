@@ -1,8 +1,9 @@
 //! The answer to a command, as it arrived.
 
+mod kept;
+
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,11 +14,12 @@ use crate::json::DEFAULT_DEPTH;
 use crate::json::from_text;
 use crate::malformed::Malformed;
 use crate::malformed::excerpt;
+use crate::reply::kept::Kept;
 
 /// The answer to a command, as it arrived.
 #[derive(Clone)]
 pub struct Reply {
-    text: Arc<str>,
+    text: Kept,
     id: ReplyId,
     outcome: Outcome,
     depth_limit: usize,
@@ -81,6 +83,15 @@ impl Reply {
             Outcome::Return(range) => Ok(&self.text[range.clone()]),
             Outcome::Error(error) => Err(ReplyError::Refused((**error).clone())),
             Outcome::Malformed(malformed) => Err(ReplyError::Malformed(malformed.clone())),
+        }
+    }
+
+    /// The same for who needs nothing else of it.
+    pub(crate) fn into_returned(self) -> Result<String, ReplyError> {
+        match self.outcome {
+            Outcome::Return(range) => Ok(self.text.into_part(range)),
+            Outcome::Error(error) => Err(ReplyError::Refused(*error)),
+            Outcome::Malformed(malformed) => Err(ReplyError::Malformed(malformed)),
         }
     }
 

@@ -2,18 +2,23 @@
 //!
 //! Unix sockets, TCP, and pairs in memory for tests. Knows nothing of messages.
 
+mod watched;
+
 use std::io;
 use std::io::IoSlice;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -38,6 +43,7 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
 use crate::address::Address;
+use crate::socket::watched::Watched;
 
 /// A connected socket that QMP can be spoken over. Closed on drop.
 ///
@@ -48,9 +54,13 @@ pub struct Socket(Kind);
 #[derive(Debug)]
 enum Kind {
     Unix(UnixStream),
+    Watched(Watched),
     Tcp(TcpStream),
     Memory(DuplexStream),
 }
+
+/// For how long a thread waits that reads from such a stream itself (as the kernel rounds it).
+pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How many descriptors may travel with one message: the kernel's SCM_MAX_FD.
 pub(crate) const MOST_DESCRIPTORS: usize = 253;
@@ -91,13 +101,24 @@ impl Socket {
     /// Whether descriptors can travel over it.
     #[must_use]
     pub fn carries_descriptors(&self) -> bool {
-        matches!(self.0, Kind::Unix(_))
+        matches!(self.0, Kind::Unix(_) | Kind::Watched(_))
+    }
+
+    /// The same socket, for an owner who mostly reads: room for writing is waited for when there is none, and only then.
+    pub(crate) fn for_a_reader(self) -> io::Result<Self> {
+        match self.0 {
+            Kind::Unix(stream) => {
+                Watched::new(stream.into_std()?).map(|watched| Self(Kind::Watched(watched)))
+            }
+            _ => Ok(self),
+        }
     }
 
     /// Whether the peer has closed both directions, as far as the system tells: one that has only ended its own still reads.
     pub(crate) fn peer_is_gone(&self) -> bool {
         let fd = match &self.0 {
             Kind::Unix(stream) => stream.as_fd(),
+            Kind::Watched(socket) => socket.stream().as_fd(),
             Kind::Tcp(stream) => stream.as_fd(),
             Kind::Memory(_) => return false,
         };
@@ -131,8 +152,41 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Kind::Unix(stream) => poll_send_unix(stream, cx, bytes, fds),
+            Kind::Watched(socket) => socket.poll_send(cx, bytes, fds),
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Kind::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+}
+
+impl Socket {
+    /// Whether [`Socket::send_at_once`] may write.
+    pub(crate) fn sends_at_once(&self) -> bool {
+        matches!(self.0, Kind::Watched(_) | Kind::Tcp(_))
+    }
+
+    /// The stream, for somebody who waits for it himself and then uses [`Socket::read_at_once`].
+    pub(crate) fn watched(&self) -> Option<Arc<std::os::unix::net::UnixStream>> {
+        match &self.0 {
+            Kind::Watched(socket) => Some(socket.shared()),
+            _ => None,
+        }
+    }
+
+    /// As [`AsyncRead::poll_read`], for somebody who does not wait.
+    pub(crate) fn read_at_once(&self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &self.0 {
+            Kind::Watched(socket) => socket.read_at_once(buffer),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// As [`Socket::poll_send`], for somebody who does not wait.
+    pub(crate) fn send_at_once(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+        match &self.0 {
+            Kind::Watched(socket) => send_unix(socket.stream(), bytes, fds),
+            Kind::Tcp(stream) => stream.try_write(bytes),
+            Kind::Unix(_) | Kind::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 }
@@ -168,32 +222,34 @@ fn poll_receive_unix(
     }
 }
 
-/// Sends without SIGPIPE, which a program may have set back to its default: the end of a QEMU must not be ours.
+/// Writes a beginning of `bytes`, once there is room; `fds` travel with its first byte.
 fn poll_send_unix(
     stream: &UnixStream,
     cx: &mut Context<'_>,
     bytes: &[u8],
     fds: &[OwnedFd],
 ) -> Poll<io::Result<usize>> {
-    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    let send = || {
-        if borrowed.is_empty() {
-            return rustix::net::send(stream, bytes, SendFlags::NOSIGNAL).map_err(io::Error::from);
-        }
-        let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&borrowed).size()];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fits = ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
-        debug_assert!(fits, "the space was made to measure");
-        rustix::net::sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
-            .map_err(io::Error::from)
-    };
     loop {
         ready!(stream.poll_write_ready(cx))?;
-        match stream.try_io(Interest::WRITABLE, send) {
+        match stream.try_io(Interest::WRITABLE, || send_unix(stream, bytes, fds)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             outcome => return Poll::Ready(outcome),
         }
     }
+}
+
+/// Sends without SIGPIPE, which a program may have set back to its default: the end of a QEMU must not be ours.
+fn send_unix(stream: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if fds.is_empty() {
+        return Ok(rustix::net::send(stream, bytes, flags)?);
+    }
+    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&borrowed).size()];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fits = ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
+    debug_assert!(fits, "the space was made to measure");
+    Ok(rustix::net::sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, flags)?)
 }
 
 impl From<UnixStream> for Socket {
@@ -251,6 +307,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Kind::Watched(socket) => socket.poll_read(cx, buffer),
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Kind::Memory(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
@@ -270,6 +327,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Watched(socket) => Poll::Ready(socket.stream().shutdown(Shutdown::Write)),
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }

@@ -4,8 +4,11 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -15,6 +18,7 @@ use tokio::io::ReadBuf;
 
 use crate::codec::Decoder;
 use crate::codec::Limits;
+use crate::codec::Run;
 use crate::envelope::Envelope;
 use crate::error::Disconnect;
 use crate::message::Arrival;
@@ -81,6 +85,22 @@ impl Wire {
         self.outgoing.is_empty()
     }
 
+    /// Whether somebody who does not wait may write, since nothing is to be written yet and nobody watches.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.is_idle() && self.transcript.is_none() && self.socket.sends_at_once()
+    }
+
+    /// Writes what can be written without waiting: whether that is all.
+    pub(crate) fn flush_at_once(&mut self) -> bool {
+        // An error comes again, to whoever flushes after this.
+        while let Some(first) = self.outgoing.front()
+            && let Ok(count) = self.socket.send_at_once(first.rest(), &first.fds)
+        {
+            self.written(count);
+        }
+        self.is_idle()
+    }
+
     /// Takes the message of the command `id`, to be written by the next flushes, before those that are not urgent if it is;
     /// `fds` travel with its first byte.
     pub(crate) fn push(&mut self, id: u64, text: String, fds: Vec<OwnedFd>, is_urgent: bool) {
@@ -120,10 +140,11 @@ impl Wire {
         };
         let more = messages.take_while(fits).count();
         if more == 0 {
-            Vec::new()
-        } else {
-            self.outgoing.iter().take(1 + more).flat_map(Outgoing::rest).copied().collect()
+            return Vec::new();
         }
+        let mut together = Vec::with_capacity(MOST_BYTES_AT_ONCE.min(length) + first.rest().len());
+        self.outgoing.iter().take(1 + more).for_each(|message| together.extend_from_slice(message.rest()));
+        together
     }
 
     /// Says that `count` bytes have gone.
@@ -147,6 +168,15 @@ impl Wire {
         }
     }
 
+    /// The next events of those that were read; `None` when [`Wire::next`] has to look for what comes next.
+    pub(crate) fn next_events(&mut self) -> Result<Option<Run<'_>>, Disconnect> {
+        // Who follows every message is told of each before anything is done with it.
+        if self.transcript.is_some() {
+            return Ok(None);
+        }
+        self.decoder.next_events().map_err(Disconnect::Malformed)
+    }
+
     /// The next message of those that were read.
     pub(crate) fn next(&mut self) -> Result<Option<Arrival<'_>>, Disconnect> {
         let Some((text, envelope)) = self.decoder.next_read().map_err(Disconnect::Malformed)? else {
@@ -168,8 +198,36 @@ impl Wire {
                 .finish()
                 .map_or_else(Disconnect::Malformed, |()| why.clone())));
         }
+        self.read_from(|socket, space| Pin::new(socket).poll_read(cx, space))
+    }
+
+    /// The socket, for who waits for it himself.
+    pub(crate) fn watched(&self) -> Option<Arc<UnixStream>> {
+        self.socket.watched()
+    }
+
+    /// Takes in what somebody has read from the socket.
+    pub(crate) fn take_in(&mut self, bytes: &[u8]) {
+        self.decoder.feed(bytes);
+        self.decoder.be_patient();
+    }
+
+    /// Reads what is there; pending if there is nothing more.
+    pub(crate) fn read_at_once(&mut self) -> Poll<Result<(), Disconnect>> {
+        self.read_from(|socket, space| socket.read_at_once(space))
+    }
+
+    /// Says that nothing more is read for now; whether [`Wire::next`] may find something all the same.
+    pub(crate) fn rest(&mut self) -> bool {
+        self.decoder.rest()
+    }
+
+    fn read_from(
+        &mut self,
+        read: impl FnOnce(&mut Socket, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<Result<(), Disconnect>> {
         let mut space = ReadBuf::new(self.decoder.space());
-        let outcome = Pin::new(&mut self.socket).poll_read(cx, &mut space);
+        let outcome = read(&mut self.socket, &mut space);
         let count = space.filled().len();
         self.decoder.filled(count);
         match outcome {

@@ -10,4 +10,5 @@ pub mod scenario;
 pub mod screen_guest;
 pub mod scripted_qmp;
 pub mod shell_on_pty;
+pub mod templates;
 pub mod waits;

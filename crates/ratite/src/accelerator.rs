@@ -111,7 +111,7 @@ impl Accelerators {
         let binary = binary.into();
         let name = || binary.to_string_lossy().into_owned();
         let search = std::env::var_os("PATH");
-        let answer = match program::kind(binary.as_ref(), search.as_deref()).check() {
+        let answer = match program::look_at(binary.as_ref(), search.as_deref()).kind.check() {
             Ok(()) => probe::ask(binary.as_ref(), &["-accel", "help"], Self::LIMIT).await,
             Err(error) => Err(Unanswered::Spawn(error)),
         };

@@ -346,6 +346,17 @@ pub(crate) enum WorkingFolder {
     At(PathBuf),
 }
 
+impl WorkingFolder {
+    /// Where that is for a machine with this work folder, if not where the caller is.
+    pub(crate) fn beside(&self, work_folder: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Callers => None,
+            Self::Work => Some(work_folder.to_owned()),
+            Self::At(folder) => Some(folder.clone()),
+        }
+    }
+}
+
 /// How QEMU's monitor is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Monitor {

@@ -3,7 +3,8 @@
 //! A blocking call would cost two wake-ups of another thread if the runtime's thread had to do all the work: one to
 //! begin it and one to tell of its end. So the thread hands the runtime over to the caller, who then sleeps in the kernel
 //! on the very sockets that he waits for. The thread takes it back once nobody has been waiting for a moment, since consoles
-//! have to be read and children reaped while the caller computes.
+//! have to be read and children reaped while the caller computes. A caller with a single command sleeps on its socket alone, for
+//! some milliseconds at most, and drives when nobody has for a moment.
 //!
 //! ```text
 //! the thread drives ── a caller comes ─► callers drive ── none for a moment ─► the thread drives
@@ -11,22 +12,34 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
 use std::thread;
 use std::thread::Thread;
 use std::time::Duration;
+use std::time::Instant;
 
+use ratite_qmp::on_this_thread;
 use tokio::runtime::Builder;
+use tokio::runtime::Handle;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// How often the thread looks whether callers still come. For at most twice as long does the runtime stand still between two
-/// blocking calls.
+/// For so long nobody has called when the thread takes the runtime back, and for so long at most does it stand still while a
+/// caller waits in another way.
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// How seldom the thread looks whether callers still come, once they have come for long: the runtime stands still for as long
+/// after the last call.
+const LONGEST_LOOK: Duration = Duration::from_millis(8);
 
 /// After so many tasks, the runtime looks for what has come on its sockets, and at what its driver waits for.
 const TASKS_A_TURN: u32 = 8;
@@ -34,8 +47,7 @@ const TASKS_A_TURN: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Driver {
     runtime: Runtime,
-    /// How many callers have come, and how many of them wait now.
-    came: AtomicUsize,
+    /// How many callers wait now.
     waiting: AtomicUsize,
     /// Whether the thread drives, or is about to.
     drives: AtomicBool,
@@ -43,6 +55,10 @@ pub(crate) struct Driver {
     sleeps: AtomicBool,
     asked: Notify,
     thread: OnceLock<Thread>,
+    start: Instant,
+    /// When a caller has come last, and when one has driven: nanoseconds since the start.
+    called: AtomicU64,
+    driven: AtomicU64,
 }
 
 impl Driver {
@@ -51,12 +67,14 @@ impl Driver {
         let runtime = Builder::new_current_thread().event_interval(TASKS_A_TURN).enable_all().build()?;
         let driver = Arc::new(Self {
             runtime,
-            came: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             drives: AtomicBool::new(true),
             sleeps: AtomicBool::new(false),
             asked: Notify::new(),
             thread: OnceLock::new(),
+            start: Instant::now(),
+            called: AtomicU64::new(0),
+            driven: AtomicU64::new(0),
         });
         let theirs = Arc::clone(&driver);
         match thread::Builder::new().name("ratite-io".into()).spawn(move || theirs.run()) {
@@ -79,14 +97,40 @@ impl Driver {
     }
 
     /// Waits for `future`, and drives the runtime meanwhile if nobody else does.
+    ///
+    /// Who is alone with a command sleeps on its socket itself, unless the runtime has stood still for a [`MOMENT`].
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
-        self.came.fetch_add(1, SeqCst);
-        self.waiting.fetch_add(1, SeqCst);
+        self.called.store(self.now(), SeqCst);
+        let is_alone = self.waiting.fetch_add(1, SeqCst) == 0;
         let _waits = Waits(self);
+        let mut future = pin!(future);
         if self.drives.load(SeqCst) {
             self.asked.notify_one();
+        } else if is_alone && self.since(&self.driven) < MOMENT && Handle::try_current().is_err() {
+            let _within = self.runtime.enter();
+            let mut nobody = Context::from_waker(Waker::noop());
+            // The runtime asks again what is not ready now.
+            if let Poll::Ready(outcome) = on_this_thread(|| future.as_mut().poll(&mut nobody)) {
+                return outcome;
+            }
         }
-        self.runtime.block_on(future)
+        let outcome = self.runtime.block_on(async {
+            let outcome = future.await;
+            // Everything has a turn that was woken with it: the next call may not drive.
+            tokio::task::yield_now().await;
+            outcome
+        });
+        self.driven.store(self.now(), SeqCst);
+        outcome
+    }
+
+    fn since(&self, moment: &AtomicU64) -> Duration {
+        Duration::from_nanos(self.now().saturating_sub(moment.load(SeqCst)))
+    }
+
+    /// Nanoseconds since the start.
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
     }
 
     /// What the thread does.
@@ -106,10 +150,12 @@ impl Driver {
 
     /// Lets callers drive for as long as they come.
     fn stand_by(&self) {
+        let mut look = MOMENT;
         loop {
-            let came = self.came.load(SeqCst);
-            thread::park_timeout(MOMENT);
-            if self.came.load(SeqCst) != came {
+            thread::park_timeout(look);
+            if self.since(&self.called) < MOMENT {
+                // Each look interrupts somebody where there is one core for all.
+                look = LONGEST_LOOK.min(2 * look);
                 continue;
             }
             if self.waiting.load(SeqCst) == 0 {

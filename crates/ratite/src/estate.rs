@@ -81,21 +81,25 @@ impl Shelf {
     }
 
     fn begin_to_clear(&self) -> Clearing {
-        let mut kept = self.lock();
-        match mem::replace(&mut kept.estate, Lying::Gone) {
-            Lying::Gone => Clearing::Done,
-            Lying::Going(gone) => {
-                kept.estate = Lying::Going(gone.clone());
-                Clearing::Underway(gone)
-            }
-            Lying::Here(mut estate) => {
-                if estate.settle() {
-                    return Clearing::Done;
+        let (mut estate, going) = {
+            let mut kept = self.lock();
+            match mem::replace(&mut kept.estate, Lying::Gone) {
+                Lying::Gone => return Clearing::Done,
+                Lying::Going(gone) => {
+                    kept.estate = Lying::Going(gone.clone());
+                    return Clearing::Underway(gone);
                 }
-                let (going, gone) = watch::channel(());
-                kept.estate = Lying::Going(gone);
-                Clearing::Begun(estate, going)
+                Lying::Here(estate) => {
+                    let (going, gone) = watch::channel(());
+                    kept.estate = Lying::Going(gone);
+                    (estate, going)
+                }
             }
+        };
+        // Not under the lock: the supervisor would wait there, and with it all other machines.
+        match estate.settle() {
+            true => Clearing::Done,
+            false => Clearing::Begun(estate, going),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the order; knows every part, and is known only by `machine`.
 
-use std::borrow::Cow;
 use std::ffi::OsString;
+use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,9 +27,6 @@ use ratite_qmp::within;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use crate::body;
-use crate::body::Body;
-use crate::body::Restored;
 use crate::channels::Channels;
 use crate::channels::MonitorChannel;
 use crate::channels::OpenError;
@@ -45,16 +42,19 @@ use crate::error::LaunchErrorKind;
 use crate::estate::Estate;
 use crate::exit::Tail;
 use crate::fate::Fate;
+use crate::frame;
+use crate::frame::Frame;
+use crate::frame::Restoring;
 use crate::guard;
 use crate::probe;
 use crate::process::Process;
 use crate::process::Spawn;
+use crate::process::Starting;
 use crate::procfs;
 use crate::program;
 use crate::qtest::Qtest;
 use crate::reach_folder::Reach;
 use crate::reach_folder::ReachFolder;
-use crate::running::Frame;
 use crate::running::MonitorSession;
 use crate::running::Running;
 use crate::runtime::background;
@@ -67,17 +67,6 @@ const LAST_WORDS: usize = 8 << 10;
 /// How long a process whose monitor has closed is waited for: it is about to exit, and its status says more.
 const EXIT_AFTER_CLOSE: Duration = Duration::from_millis(50);
 
-/// A machine that is to wait for the state of another one.
-#[derive(Debug)]
-pub(crate) struct Restoring<'a> {
-    pub(crate) body: &'a Body,
-    pub(crate) ram: Restored<'a>,
-    /// The images below its disks.
-    pub(crate) below: &'a [PathBuf],
-    /// The context id of its vsock device, if it has one.
-    pub(crate) vsock: Option<u32>,
-}
-
 /// Starts QEMU and returns once its monitor answers.
 ///
 /// # Errors
@@ -89,14 +78,34 @@ pub(crate) async fn launch(
     restoring: Option<&Restoring<'_>>,
 ) -> Result<Running, LaunchError> {
     config.check().map_err(|error| LaunchError::new(LaunchErrorKind::Config(error)))?;
-    let Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line, frame } =
+    let Prepared { program, spawn, channels, consoles, reach, log, work_folder, command_line, frame } =
         prepare(config, folder, restoring).await?;
     tracing::debug!(%command_line, "launching a machine");
     let started = SystemTime::now();
-    let process = start(config, &command_line, kind, spawn).await?;
+    let on_pair = matches!(channels.monitor, MonitorChannel::Pair(_));
+    let starting = start(config, &command_line, program.kind, spawn)?;
 
-    // From here a process exists: every failure has to end it.
-    match connect_all(config, &process, channels).await {
+    // From here a process may exist: every failure has to end it.
+    let (process, lines) = match on_pair {
+        // What it says, or that there is nobody to say it, comes by the pair: its start is not waited for before.
+        true => {
+            let over = starting.over();
+            // A wrapper says nothing of the QEMU in it.
+            let binary = config.wrapper.is_empty().then_some(&program);
+            let lines = connect_all(config, Peer::Paired(binary), over, channels).await;
+            let mut process = started_within(config, &command_line, starting).await?;
+            // Where a socket of ours is, the process's end can be watched, too.
+            process.watch_here();
+            (process, lines)
+        }
+        false => {
+            let process = started_within(config, &command_line, starting).await?;
+            let over = process.wait();
+            let lines = connect_all(config, Peer::Process(process.pid()), over, channels).await;
+            (process, lines)
+        }
+    };
+    match last_look(&process, lines).await {
         Ok(Lines { monitor, agent, qtest }) => {
             let launch_time = monitor.as_ref().map_or(Duration::ZERO, |_| process.started().elapsed());
             let (monitor, panics) = monitor.unzip();
@@ -126,7 +135,7 @@ pub(crate) async fn launch(
 
 /// Everything that a machine needs before its process exists. Dropping it undoes it.
 struct Prepared {
-    kind: program::Kind,
+    program: program::Looked,
     spawn: Spawn,
     channels: Channels,
     consoles: Vec<(String, Console)>,
@@ -143,11 +152,12 @@ async fn prepare(
     restoring: Option<&Restoring<'_>>,
 ) -> Result<Prepared, LaunchError> {
     let number = next_machine();
+    Process::herald(number);
     let made_here = || WorkFolder::make(&config.base_folder, config.keep_folder);
     let alone = folder.is_none();
     let folder = folder.map_or_else(made_here, Ok)?;
     let log = make_log(config, number, folder.path(), alone)?;
-    let (config, frame) = make_frame(config, restoring, folder.path(), number)?;
+    let (config, frame) = frame::make(config, restoring, folder.path(), number)?;
     let config = config.as_ref();
     let reach = open_reach(config).await?;
     let mut channels = open_channels(config).await?;
@@ -163,13 +173,14 @@ async fn prepare(
     let mut environment = config.environment.clone();
     environment.push((guard::MARK_VARIABLE.into(), Some(mark.clone().into())));
     // QEMU itself stays where it is put; what a wrapper or a script does is its own affair.
-    let kind = program::kind(command_line.program().as_ref(), config.search_path().as_deref());
-    let may_stray = !config.wrapper.is_empty() || kind == program::Kind::Script;
+    let program = program::look_at(command_line.program().as_ref(), config.search_path().as_deref());
+    let may_stray = !config.wrapper.is_empty() || program.kind == program::Kind::Script;
     let spawn = Spawn {
+        launch: Some(number),
         program: command_line.program().to_owned(),
         arguments: command_line.arguments().to_vec(),
         environment,
-        working_folder: working_folder(config, &work_folder),
+        working_folder: config.working_folder.beside(&work_folder),
         output,
         // What the child is to have moves into the spawn: our copies close with it.
         fds: std::mem::take(&mut channels.theirs),
@@ -183,43 +194,7 @@ async fn prepare(
             reach: reach.as_ref().map(|reach| reach.folder.clone()),
         }),
     };
-    Ok(Prepared { kind, spawn, channels, consoles, reach, log, work_folder, command_line, frame })
-}
-
-/// What the machine is made of: with files in its work folder, if it can be frozen or is restored.
-fn make_frame<'a>(
-    config: &'a MachineConfig,
-    restoring: Option<&Restoring<'_>>,
-    work_folder: &Path,
-    number: u64,
-) -> Result<(Cow<'a, MachineConfig>, Frame), LaunchError> {
-    // Another machine may be in the same folder.
-    let prefix = format!("{number}-");
-    let (body, made) = match restoring {
-        None if config.freezable => {
-            let refused = |source| LaunchError::new(LaunchErrorKind::NotFreezable(source));
-            let body = Body::freezable(config).map_err(refused)?;
-            let made = body.begin(work_folder, &prefix);
-            (body, made)
-        }
-        None => {
-            // What the caller has lent is given back when the session ends: a subscriber may hold the machine itself.
-            let described = MachineConfig { fds: Vec::new(), transcript: None, ..config.clone() };
-            let frame = Frame::Plain { config: Box::new(described), descriptors: config.fds.len() };
-            return Ok((Cow::Borrowed(config), frame));
-        }
-        Some(Restoring { body, ram, below, vsock }) => {
-            let made = body.restored(*ram, below, work_folder, &prefix);
-            let renewed = made.map(|(mut arguments, files)| {
-                vsock.iter().for_each(|cid| body::renew_vsock(&mut arguments, *cid));
-                (arguments, files)
-            });
-            ((*body).clone(), renewed)
-        }
-    };
-    let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
-    let (args, files) = made.map_err(fault)?;
-    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body: Box::new(body), files }))
+    Ok(Prepared { program, spawn, channels, consoles, reach, log, work_folder, command_line, frame })
 }
 
 /// What a machine's process leaves.
@@ -262,31 +237,33 @@ async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> 
     })
 }
 
-async fn start(
+fn start(
     config: &MachineConfig,
     command_line: &CommandLine,
     kind: program::Kind,
     spawn: Spawn,
+) -> Result<Starting, LaunchError> {
+    kind.check()
+        .and_then(|()| Process::begin(spawn))
+        .map_err(|source| not_started(config, command_line, source))
+}
+
+async fn started_within(
+    config: &MachineConfig,
+    command_line: &CommandLine,
+    starting: Starting,
 ) -> Result<Process, LaunchError> {
-    let fault = |source| {
-        LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
-    };
-    kind.check().map_err(fault)?;
     let limit = config.timeouts.connect;
-    match within(limit, "process", Process::spawn(spawn)).await {
-        Ok(outcome) => outcome.map_err(fault),
+    match within(limit, "process", starting.started()).await {
+        Ok(outcome) => outcome.map_err(|source| not_started(config, command_line, source)),
         Err(_) => {
             Err(LaunchError::new(LaunchErrorKind::TimedOut { limit }).with_command_line(command_line.clone()))
         }
     }
 }
 
-fn working_folder(config: &MachineConfig, work_folder: &Path) -> Option<PathBuf> {
-    match &config.working_folder {
-        WorkingFolder::Callers => None,
-        WorkingFolder::Work => Some(work_folder.to_owned()),
-        WorkingFolder::At(folder) => Some(folder.clone()),
-    }
+fn not_started(config: &MachineConfig, command_line: &CommandLine, source: io::Error) -> LaunchError {
+    LaunchError::new(spawn_failure(config, command_line, source)).with_command_line(command_line.clone())
 }
 
 /// Numbers for this program's machines: for marks and default names.
@@ -354,25 +331,42 @@ enum Fault {
 /// The monitor, and who hears of the guest's panic.
 type Heard = (MonitorSession, Listener);
 
-/// Every fallible step after the process exists, raced with its end and the limit.
-async fn connect_all(config: &MachineConfig, process: &Process, channels: Channels) -> Result<Lines, Fault> {
+/// Who is at the other end of the monitor.
+#[derive(Debug, Clone, Copy)]
+enum Peer<'a> {
+    /// Whoever has the other end of our pair; the program, if it is QEMU itself.
+    Paired(Option<&'a program::Looked>),
+    /// This process, or a descendant of it: others could connect before it.
+    Process(u32),
+}
+
+/// Every fallible step after the process is told to start, raced with its end and the limit.
+async fn connect_all(
+    config: &MachineConfig,
+    peer: Peer<'_>,
+    over: impl Future,
+    channels: Channels,
+) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
         let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
         let limit = config.timeouts.command;
         let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
         let agent = connect_agent(config, channels.agent).map_err(Fault::Channel)?;
-        let monitor = connect_monitor(config, process, channels.monitor).await?;
+        let monitor = connect_monitor(config, peer, channels.monitor).await?;
         Ok(Lines { monitor, agent, qtest })
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         // What has been said counts before how it ended: a monitor that was ready was ready.
         biased;
         outcome = within(limit, "monitor", ready) => outcome.unwrap_or(Err(Fault::TimedOut)),
-        _ended = process.wait() => Err(Fault::Exited),
-    };
+        _ended = over => Err(Fault::Exited),
+    }
+}
+
+/// A monitor that closes mostly belongs to a process that is about to end, and that says more.
+async fn last_look(process: &Process, outcome: Result<Lines, Fault>) -> Result<Lines, Fault> {
     match outcome {
-        // A monitor that closes mostly belongs to a process that is about to end, and that says more.
         Err(Fault::Qmp(error)) if is_closed(&error) => match process.ends_soon(EXIT_AFTER_CLOSE).await {
             Some(_) => Err(Fault::Exited),
             None => Err(Fault::Qmp(error)),
@@ -395,7 +389,7 @@ fn connect_agent(config: &MachineConfig, stream: Option<UnixStream>) -> io::Resu
 
 async fn connect_monitor(
     config: &MachineConfig,
-    process: &Process,
+    peer: Peer<'_>,
     channel: MonitorChannel,
 ) -> Result<Option<Heard>, Fault> {
     let (events, every) = Listener::new(EventFilter::any());
@@ -411,6 +405,10 @@ async fn connect_monitor(
     if let Some(transcript) = &config.transcript {
         options = options.transcript(transcript.clone());
     }
+    let binary = if let Peer::Paired(binary) = peer { binary } else { None };
+    if let Some(offers) = binary.and_then(program::Looked::offers) {
+        options = options.foreseen(offers);
+    }
     let client = match channel {
         MonitorChannel::Off => return Ok(None),
         MonitorChannel::Pair(stream) => {
@@ -425,11 +423,17 @@ async fn connect_monitor(
             }
         }
         MonitorChannel::Server(server) => {
-            let pid = process.pid();
-            let welcome = |peer: Option<PeerCredentials>| peer.is_none_or(|peer| is_ours(peer, pid));
+            let is_ours = |credentials| match peer {
+                Peer::Paired(_) => true,
+                Peer::Process(pid) => is_ours(credentials, pid),
+            };
+            let welcome = |peer: Option<PeerCredentials>| peer.is_none_or(is_ours);
             Client::accept(&server, welcome, options).await.map_err(Fault::Qmp)
         }
     }?;
+    if let (Some(binary), Some(greeting)) = (binary, client.greeting()) {
+        binary.remember(&greeting.capabilities);
+    }
     Ok(Some((MonitorSession { client, events, shutdowns }, panics)))
 }
 

@@ -1,6 +1,7 @@
 //! What is known of a process: that it runs, or how it ended. To be watched by anybody; the process itself belongs to its
 //! supervisor.
 
+use std::future::Future;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -76,11 +77,20 @@ impl Life {
     /// The kernel closes a process's descriptors while it ends, and on a busy machine the rest takes its time: one that is
     /// known to be ending is waited for longer than `patience`.
     pub(crate) async fn ends_soon(&self, patience: Duration) -> Option<Exited> {
-        if let Ok(exited) = within(patience, "exit", self.clone().wait()).await {
+        self.ends_soon_by(patience, || self.clone().wait()).await
+    }
+
+    /// The same, by another way to wait for its end.
+    pub(crate) async fn ends_soon_by<F: Future<Output = Exited>>(
+        &self,
+        patience: Duration,
+        end: impl Fn() -> F,
+    ) -> Option<Exited> {
+        if let Ok(exited) = within(patience, "exit", end()).await {
             return Some(exited);
         }
         match is_ending(self.pid) {
-            true => within(ENDING, "exit", self.clone().wait()).await.ok(),
+            true => within(ENDING, "exit", end()).await.ok(),
             // It may have been reaped between the two looks.
             false => self.exited(),
         }

@@ -101,6 +101,7 @@ pub(crate) async fn ask(binary: &Path, question: &[&str], limit: Duration) -> Re
     ours.set_nonblocking(true).map_err(Unanswered::System)?;
     let mut stream = UnixStream::from_std(ours).map_err(Unanswered::System)?;
     let spawn = Spawn {
+        launch: None,
         program: binary.into(),
         arguments: question.iter().map(Into::into).collect(),
         environment: Vec::new(),

@@ -1,8 +1,9 @@
-//! The supervisor that owns the child: spawn, signal, reap, state.
+//! The supervisor that owns the child: spawn, reap, state.
 //!
 //! One thread for each program, `ratite-supervisor`, forks all children, because PR_SET_PDEATHSIG fires when the thread
 //! that forked ends. It runs a small runtime of its own, so children are reaped and killed even while the caller's
-//! runtime is blocked or gone. Only the supervisor sends signals: only it knows that a pid is not reaped yet.
+//! runtime is blocked or gone. Who waits for an end on a runtime of his own does not wait for the supervisor's turn: the first
+//! who sees it reaps the child.
 //!
 //! ```text
 //! spawn ─► Running ── exit ─► group killed, reaped ─► Exited ── released, or the handle dropped ─► estate dropped
@@ -11,37 +12,37 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::Command;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use command_fds::CommandFdExt;
-use ratite_qmp::within;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
-use rustix::process::WaitOptions;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use crate::child::Announce;
+use crate::child::Child;
 use crate::estate::Estate;
 use crate::estate::Shelf;
-use crate::exit::ProcessExit;
 use crate::inherit;
 use crate::inherit::Inheritance;
 use crate::life::Exited;
@@ -49,14 +50,16 @@ use crate::life::Life;
 use crate::life::State;
 use crate::procfs::named;
 use crate::runtime::aside;
+use crate::runtime::pass;
 use crate::starter;
 use crate::starter::NotStarted;
 use crate::starter::Start;
-use crate::strays;
 
 /// What to start, ready for the kernel.
 #[derive(Debug)]
 pub(crate) struct Spawn {
+    /// What was said of it before, see [`Process::herald`].
+    pub(crate) launch: Option<u64>,
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, Option<OsString>)>,
@@ -68,28 +71,76 @@ pub(crate) struct Spawn {
     /// nothing can have left it.
     pub(crate) mark: Option<String>,
     /// Called with the number of the process's own group when there is one, and again (`false`) when it is over.
-    pub(crate) announce: fn(u32, bool),
+    pub(crate) announce: Announce,
     /// Dropped once the process is gone and nobody needs it any more.
     pub(crate) estate: Box<dyn Estate>,
+}
+
+/// A process that is being started. Dropping it ends the process, as dropping its handle does.
+#[derive(Debug)]
+pub(crate) struct Starting {
+    answer: oneshot::Receiver<io::Result<Process>>,
+    state: watch::Receiver<State>,
+}
+
+impl Starting {
+    /// Waits until the process has ended, or could not be started. That it is started wakes nobody here.
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.state.clone();
+        async move {
+            // An error is the supervisor's way to say that there is no process.
+            let _over = state.wait_for(|state| *state != State::Running).await;
+        }
+    }
+
+    /// Waits until it runs the program that it is to run.
+    pub(crate) async fn started(self) -> io::Result<Process> {
+        self.answer.await.map_err(|_| supervisor_is_gone())?
+    }
 }
 
 /// A started process. Dropping it kills the process, its group with it, and drops its estate after that; it never waits.
 #[derive(Debug)]
 pub(crate) struct Process {
     life: Life,
-    /// A signal for the process. Its end, with the handle, is the process's.
-    orders: mpsc::UnboundedSender<Signal>,
+    child: Arc<Child>,
     shelf: Arc<Shelf>,
+    /// Watches its end in the runtime in which it was launched.
+    here: Option<Arc<AsyncFd<Arc<OwnedFd>>>>,
 }
 
 impl Process {
-    /// Starts a process.
+    /// Says that a process will be started soon, so that the supervisor awakes, and gets ready for it, meanwhile. `launch` is that of
+    /// the [`Spawn`] to come.
+    pub(crate) fn herald(launch: u64) {
+        if COMING.load(Ordering::Relaxed) == 0
+            && let Ok(supervisor) = supervisor()
+        {
+            let _gone = supervisor.send(Request::Soon(launch));
+        }
+    }
+
+    /// Begins to start a process; our copies of what it is given close with that.
     ///
     /// If the caller goes away meanwhile, the process is killed as if its handle had been dropped.
-    pub(crate) async fn spawn(spawn: Spawn) -> io::Result<Self> {
+    pub(crate) fn begin(spawn: Spawn) -> io::Result<Starting> {
         let (answer, outcome) = oneshot::channel();
-        supervisor()?.send(Request::Machine(Box::new(spawn), answer)).map_err(|_| supervisor_is_gone())?;
-        outcome.await.map_err(|_| supervisor_is_gone())?
+        let (publish, state) = watch::channel(State::Running);
+        let request = Request::Machine(Box::new(Birth { spawn, publish, state: state.clone() }), answer);
+        COMING.fetch_add(1, Ordering::Relaxed);
+        supervisor()?.send(request).map_err(|_| supervisor_is_gone())?;
+        Ok(Starting { answer: outcome, state })
+    }
+
+    /// Starts a process.
+    pub(crate) async fn spawn(spawn: Spawn) -> io::Result<Self> {
+        Self::begin(spawn)?.started().await
+    }
+
+    /// Has this runtime, which has to be one that watches descriptors, see to its end, beside the supervisor.
+    pub(crate) fn watch_here(&mut self) {
+        // Without that, the supervisor's word is waited for.
+        self.here = self.child.pidfd().and_then(|pidfd| watched(pidfd).ok()).map(Arc::new);
     }
 
     /// What is known of it, for those who only watch.
@@ -111,14 +162,27 @@ impl Process {
         self.life.exited()
     }
 
-    /// Waits until it has ended and is reaped.
+    /// Waits until it has ended and is reaped, which is done here if this is where its end is seen first.
     pub(crate) fn wait(&self) -> impl Future<Output = Exited> + Send + use<> {
-        self.life.clone().wait()
+        let (life, child, here) = (self.life.clone(), Arc::clone(&self.child), self.here.clone());
+        async move {
+            if let Some(here) = here {
+                let attending = child.attend();
+                tokio::select! {
+                    biased;
+                    exited = life.clone().wait() => return exited,
+                    // An error means that the runtime is gone.
+                    Ok(_ended) = here.readable() => drop(attending.end_at_once()),
+                    else => {}
+                }
+            }
+            life.wait().await
+        }
     }
 
     /// Waits a while for a process that seems to be on its way out; see [`Life::ends_soon`].
     pub(crate) async fn ends_soon(&self, patience: Duration) -> Option<Exited> {
-        self.life.ends_soon(patience).await
+        self.life.ends_soon_by(patience, || self.wait()).await
     }
 
     /// Asks it to end.
@@ -132,8 +196,9 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Nobody there to take it means that the process is gone already.
-        let _gone = self.orders.send(signal);
+        if let Err(error) = self.child.signal(signal) {
+            tracing::debug!(pid = self.pid(), ?signal, %error, "could not send a signal");
+        }
     }
 
     /// Drops the estate, since the process has ended, and waits for that.
@@ -144,6 +209,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _gone = self.child.signal(Signal::KILL);
         // Left by one that has ended already; otherwise the supervisor finds it there.
         let Some(estate) = self.shelf.forsake() else { return };
         let supervisor = SUPERVISOR.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,14 +225,26 @@ impl Drop for Process {
     }
 }
 
+/// What is to be started, and where its end is published.
+struct Birth {
+    spawn: Spawn,
+    publish: watch::Sender<State>,
+    state: watch::Receiver<State>,
+}
+
+/// How many processes wait to be started.
+static COMING: AtomicUsize = AtomicUsize::new(0);
+
 enum Request {
-    Machine(Box<Spawn>, oneshot::Sender<io::Result<Process>>),
+    /// To get ready for the start of this launch's process.
+    Soon(u64),
+    Machine(Box<Birth>, oneshot::Sender<io::Result<Process>>),
     Tied(Command, std::sync::mpsc::SyncSender<io::Result<Tied>>),
     Estate(Box<dyn Estate>),
 }
 
 /// A child, and the thread of ours with which it ends.
-pub(crate) type Tied = (Child, u32);
+pub(crate) type Tied = (std::process::Child, u32);
 
 static SUPERVISOR: Mutex<Option<(u32, mpsc::UnboundedSender<Request>)>> = Mutex::new(None);
 
@@ -215,10 +294,11 @@ fn live(inbox: mpsc::UnboundedReceiver<Request>, ready: &std::sync::mpsc::SyncSe
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = inbox.recv().await {
         match request {
+            Request::Soon(launch) => starter::get_ready(launch),
             // A handle that nobody takes is dropped here, which kills what it stands for. A task of its own, because the
             // end of this one would be the end of every machine.
-            Request::Machine(spawn, answer) => {
-                drop(tokio::spawn(async move { drop(answer.send(start(*spawn))) }));
+            Request::Machine(birth, answer) => {
+                drop(tokio::spawn(async move { drop(answer.send(start(*birth))) }));
             }
             Request::Tied(command, answer) => {
                 let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
@@ -230,29 +310,32 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Request>) {
     }
 }
 
-fn start(spawn: Spawn) -> io::Result<Process> {
-    let (own_group, announce) = (spawn.own_group, spawn.announce);
+fn start(birth: Birth) -> io::Result<Process> {
+    let Birth { spawn, publish, state } = birth;
+    COMING.fetch_sub(1, Ordering::Relaxed);
+    let announce = spawn.own_group.then_some(spawn.announce);
     let started = Instant::now();
     let (pid, mark, estate) = fork(spawn)?;
-    let (publish, state) = watch::channel(State::Running);
-    let (orders, inbox) = mpsc::unbounded_channel();
-    let announce = own_group.then_some(announce);
+    let (pidfd, lack) = match pidfd_of(pid) {
+        Ok(pidfd) => (pidfd, None),
+        Err(error) => (None, Some(error)),
+    };
+    let child = Arc::new(Child::new(pid, pidfd, mark, announce, started, publish));
     let shelf = Arc::new(Shelf::new(estate));
-    let owned =
-        Owned { pid, reaped: false, own_group, mark, announce, started, publish, shelf: shelf.clone() };
     // Whatever goes wrong from here on, dropping what is owned ends the child.
-    let number = owned.number();
-    if let Some(announce) = announce {
-        announce(number, true);
+    let owned = Owned::new(&child, &shelf);
+    if let Some(error) = lack {
+        return Err(error);
     }
-    let pidfd = watch_end(pid)?;
-    tokio::spawn(supervise(owned, pidfd, inbox));
-    Ok(Process { life: Life::new(number, started, state), orders, shelf })
+    let pidfd = child.pidfd().map(watched).transpose()?;
+    tokio::spawn(supervise(owned, pidfd));
+    Ok(Process { life: Life::new(child.number(), started, state), child, shelf, here: None })
 }
 
 /// Starts what is to be started. Our copies of the child's ends close with that: its death is an end of file for us.
 fn fork(spawn: Spawn) -> io::Result<(Pid, Option<String>, Box<dyn Estate>)> {
     let start = Start {
+        launch: spawn.launch,
         program: &spawn.program,
         arguments: &spawn.arguments,
         environment: &spawn.environment,
@@ -296,107 +379,42 @@ fn fork_by_copy(spawn: Spawn) -> io::Result<(Pid, Option<String>, Box<dyn Estate
 
 /// A descriptor that becomes readable when the child ends (pidfd_open(2), Linux 5.3). None of one that has ended already, and
 /// was reaped by the program, which waits for every child.
-#[expect(
-    deprecated,
-    reason = "sound for an OwnedFd, which keeps its descriptor; the replacement is `unsafe`"
-)]
-fn watch_end(pid: Pid) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+fn pidfd_of(pid: Pid) -> io::Result<Option<OwnedFd>> {
     match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
-        Ok(pidfd) => AsyncFd::new(pidfd).map(Some),
+        Ok(pidfd) => Ok(Some(pidfd)),
         Err(Errno::SRCH) => Ok(None),
         Err(error) => Err(named("pidfd_open", error.into())),
     }
 }
 
-/// A child that is not reaped yet, so that its pid, and its group's, are its own; and what it leaves when it is.
+/// The same descriptor, watched by this runtime.
+#[expect(
+    deprecated,
+    reason = "sound for an OwnedFd, which keeps its descriptor; the replacement is `unsafe`"
+)]
+fn watched(pidfd: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
+/// A child that is this thread's to end, and what it leaves when it has.
 struct Owned {
-    pid: Pid,
-    /// Or somebody else sees to that.
-    reaped: bool,
-    own_group: bool,
-    mark: Option<String>,
-    /// Who is told of its group; `None` where it has none of its own, or its end was told.
-    announce: Option<fn(u32, bool)>,
-    started: Instant,
-    publish: watch::Sender<State>,
+    child: Arc<Child>,
     shelf: Arc<Shelf>,
+    bequeathed: bool,
 }
 
 impl Owned {
-    fn number(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
-
-    /// Sends a signal to it and its group. An error means that it is gone, or not ours to signal.
-    fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
-        match self.own_group {
-            true => rustix::process::kill_process_group(self.pid, signal),
-            false => rustix::process::kill_process(self.pid, signal),
-        }
-    }
-
-    /// Kills it with all its group and what has left the group, reaps it, and says how it ended.
-    ///
-    /// Can be begun again where a subscriber of the program's has panicked: each step says first that it is done.
-    async fn end(&mut self, after: Duration) {
-        // Before reaping: a zombie leader keeps its group's number from being given to somebody else.
-        let _gone = self.signal(Signal::KILL);
-        let strays = match self.mark.take() {
-            Some(mark) => aside(move || strays::kill_marked(mark.as_bytes())).await,
-            None => Ok(Vec::new()),
-        };
-        if strays::come_to_us() {
-            self.reap_strays(strays.as_ref().unwrap_or_else(|left| left)).await;
-        }
-        if let Some(announce) = self.announce.take() {
-            announce(self.number(), false);
-        }
-        let status = self.reap().await;
-        self.publish.send_replace(State::Exited(Exited { status, after }));
-        if strays.is_err() {
-            tracing::warn!("processes of a machine are still there after they were killed");
-        }
+    fn new(child: &Arc<Child>, shelf: &Arc<Shelf>) -> Self {
+        Self { child: Arc::clone(child), shelf: Arc::clone(shelf), bequeathed: false }
     }
 
     /// Leaves the estate to whoever holds the handle, or drops it where nobody does any more.
-    async fn bequeath(&self) {
+    async fn bequeath(mut self) {
+        self.bequeathed = true;
         if let Some(estate) = self.shelf.ended() {
             // Removing a folder may take long, and other machines must not wait for it.
             aside(|| drop(estate)).await;
         }
-    }
-
-    /// Reaps what came to us with the machine's end, for as long as such processes may take to end.
-    async fn reap_strays(&self, killed: &[Pid]) {
-        let mut ticks = tokio::time::interval(REAPING);
-        let reaping = async {
-            while strays::reap(self.pid, self.own_group, killed) {
-                ticks.tick().await;
-            }
-        };
-        // What takes longer stays a zombie: the machine's end is not to wait for it.
-        let _left = within(STRAYS, "strays", reaping).await;
-    }
-
-    /// Reaps it. While somebody traces it (ptrace(2)), even a killed process cannot be reaped, and nothing tells when
-    /// that is over: it is looked for again and again.
-    async fn reap(&mut self) -> ProcessExit {
-        let mut ticks = tokio::time::interval(REAPING);
-        while !self.reaped {
-            match rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG) {
-                Ok(None) | Err(Errno::INTR) => {}
-                Ok(Some((_, status))) => {
-                    self.reaped = true;
-                    return ProcessExit::new(ExitStatus::from_raw(status.as_raw()));
-                }
-                Err(error) => {
-                    self.reaped = true;
-                    tracing::warn!(%error, "could not reap a child");
-                }
-            }
-            ticks.tick().await;
-        }
-        ProcessExit::unknown()
     }
 }
 
@@ -404,64 +422,31 @@ impl Drop for Owned {
     /// Comes before the end only where something went wrong: the process could not be watched over, or a subscriber of the
     /// program's panicked. The end goes on in a task of its own.
     fn drop(&mut self) {
-        if std::mem::replace(&mut self.reaped, true) {
+        if self.bequeathed {
             return;
         }
-        let _gone = self.signal(Signal::KILL);
+        let _gone = self.child.signal(Signal::KILL);
         let Ok(supervisor) = tokio::runtime::Handle::try_current() else { return };
-        let mut rest = Self {
-            reaped: false,
-            mark: self.mark.take(),
-            announce: self.announce.take(),
-            publish: self.publish.clone(),
-            shelf: self.shelf.clone(),
-            ..*self
-        };
-        let end = async move {
-            rest.end(rest.started.elapsed()).await;
-            rest.bequeath().await;
-        };
-        drop(supervisor.spawn(end));
+        drop(supervisor.spawn(supervise(Self::new(&self.child, &self.shelf), None)));
     }
 }
 
-/// How often a process is looked for that has ended and cannot be reaped yet.
-const REAPING: Duration = Duration::from_millis(10);
+/// How long those who wait for an end on a runtime of their own have for it before the supervisor does it. Both at once would stand
+/// in each other's way.
+const MOMENT: Duration = Duration::from_millis(1);
 
-/// How long is waited for strays that are to be reaped.
-const STRAYS: Duration = Duration::from_secs(1);
-
-async fn supervise(
-    mut owned: Owned,
-    pidfd: Option<AsyncFd<OwnedFd>>,
-    mut orders: mpsc::UnboundedReceiver<Signal>,
-) {
+async fn supervise(owned: Owned, pidfd: Option<AsyncFd<Arc<OwnedFd>>>) {
     if let Some(pidfd) = pidfd {
-        until_exit(&owned, &pidfd, &mut orders).await;
-    }
-    // What is left of the group goes with its leader.
-    owned.end(owned.started.elapsed()).await;
-    owned.bequeath().await;
-}
-
-/// Carries out orders until the process has ended.
-async fn until_exit(owned: &Owned, pidfd: &AsyncFd<OwnedFd>, orders: &mut mpsc::UnboundedReceiver<Signal>) {
-    let mut abandoned = false;
-    loop {
-        tokio::select! {
-            _ended = pidfd.readable() => return,
-            order = orders.recv(), if !abandoned => match order {
-                Some(signal) => {
-                    if let Err(error) = owned.signal(signal) {
-                        tracing::debug!(pid = owned.number(), ?signal, %error, "could not send a signal");
-                    }
-                }
-                None => {
-                    abandoned = true;
-                    let _gone = owned.signal(Signal::KILL);
-                    tracing::debug!(pid = owned.number(), "killed a machine that was dropped");
-                }
-            },
+        let _ended = pidfd.readable().await;
+        if owned.child.is_attended() {
+            Box::pin(pass(MOMENT)).await;
         }
     }
+    // Boxed: it is not to take room all the time that the process runs.
+    Box::pin(async {
+        // What is left of the group goes with its leader.
+        owned.child.end().await;
+        owned.bequeath().await;
+    })
+    .await;
 }

@@ -63,14 +63,36 @@ impl Kind {
     }
 }
 
+/// A file that was looked at: a program that changes is another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Looked {
+    pub(crate) kind: Kind,
+    /// Of what can be remembered.
+    file: Option<(PathBuf, Stamp)>,
+}
+
+/// What is remembered of a program.
+#[derive(Debug, Clone)]
+struct Known {
+    stamp: Stamp,
+    kind: Kind,
+    /// The capabilities that its monitor has offered.
+    offers: Option<Vec<String>>,
+}
+
+static KNOWN: Mutex<BTreeMap<PathBuf, Known>> = Mutex::new(BTreeMap::new());
+
 /// Looks at a program. What was seen is remembered for as long as the file stays as it is.
-pub(crate) fn kind(program: &Path, search: Option<&OsStr>) -> Kind {
-    static KNOWN: Mutex<BTreeMap<PathBuf, (Stamp, Kind)>> = Mutex::new(BTreeMap::new());
-    let Some((path, metadata)) = find_with(program, search) else { return Kind::Program };
+pub(crate) fn look_at(program: &Path, search: Option<&OsStr>) -> Looked {
+    let Some((path, metadata)) = find_with(program, search) else {
+        return Looked { kind: Kind::Program, file: None };
+    };
     let stamp = stamp_of(&metadata);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     match known.get(&path) {
-        Some((then, kind)) if *then == stamp => return *kind,
+        Some(known) if known.stamp == stamp => {
+            return Looked { kind: known.kind, file: Some((path, stamp)) };
+        }
         // A program that starts ever other files is not to keep them all in mind.
         _ if known.len() >= REMEMBERED => known.clear(),
         _ => {}
@@ -78,9 +100,29 @@ pub(crate) fn kind(program: &Path, search: Option<&OsStr>) -> Kind {
     let kind = look(&path, &metadata);
     // What is refused today may be a format that the kernel is told of tomorrow.
     if kind != Kind::Refused {
-        known.insert(path, (stamp, kind));
+        known.insert(path.clone(), Known { stamp, kind, offers: None });
     }
-    kind
+    Looked { kind, file: Some((path, stamp)) }
+}
+
+impl Looked {
+    /// The capabilities that a monitor of this very file has offered.
+    pub(crate) fn offers(&self) -> Option<Vec<String>> {
+        let (path, stamp) = self.file.as_ref()?;
+        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(path).filter(|known| known.stamp == *stamp)?.offers.clone()
+    }
+
+    /// Remembers what its monitor offers.
+    pub(crate) fn remember(&self, offers: &[String]) {
+        let Some((path, stamp)) = &self.file else { return };
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get_mut(path).filter(|known| known.stamp == *stamp)
+            && known.offers.as_deref() != Some(offers)
+        {
+            known.offers = Some(offers.to_vec());
+        }
+    }
 }
 
 /// How many programs are remembered.

@@ -10,14 +10,12 @@ use ratite_qmp::Client;
 use ratite_qmp::Listener;
 use tokio::sync::OnceCell;
 
-use crate::body::Body;
-use crate::body::Files;
 use crate::command_line::CommandLine;
-use crate::config::MachineConfig;
 use crate::config::Timeouts;
 use crate::console::Console;
 use crate::exit::Asked;
 use crate::exit::Exit;
+use crate::frame::Frame;
 use crate::process::Process;
 use crate::qtest::Qtest;
 use crate::reach_folder::Reach;
@@ -45,15 +43,6 @@ pub(crate) struct Running {
     pub(crate) asked: Mutex<Option<Asked>>,
     /// How it ended, once that is known.
     pub(crate) exit: OnceCell<Exit>,
-}
-
-/// What the machine was made of, for one who wants to make it again.
-#[derive(Debug)]
-pub(crate) enum Frame {
-    /// Its description without descriptors, of which it had this many.
-    Plain { config: Box<MachineConfig>, descriptors: usize },
-    /// Of a body, with files of its own.
-    Made { body: Box<Body>, files: Files },
 }
 
 /// The QMP session and the listeners that were armed before it began.

@@ -9,7 +9,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -57,6 +59,12 @@ pub(crate) fn driver() -> io::Result<Arc<Driver>> {
     Ok(driver)
 }
 
+/// Lets time pass, where that is what is wanted.
+#[expect(clippy::disallowed_methods, reason = "the callers say why")]
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// Does `work` on a thread of its own, since it may take long; on this one only where the system gives no thread.
 pub(crate) async fn aside<T, F>(work: F) -> T
 where
@@ -74,5 +82,57 @@ where
     match thread::Builder::new().name("ratite-aside".into()).spawn(there) {
         Ok(_) => outcome.await.expect("the thread answers, or panics, and so do we"),
         Err(_) => take(&work)(),
+    }
+}
+
+/// How the thread of [`later`] is reached, and whose process it is in.
+static REST: Mutex<Option<(u32, mpsc::Sender<Job>)>> = Mutex::new(None);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How long the thread of [`later`] waits for more to do.
+const LINGERING: Duration = Duration::from_millis(100);
+
+/// Does `work` where nobody waits for it: on a thread that stays for a while, as more may come. On this one where there is none to be
+/// had.
+pub(crate) fn later(work: impl FnOnce() + Send + 'static) {
+    // In a process that was forked off, somebody may seem to hold the lock for ever.
+    let Ok(mut rest) = REST.try_lock() else { return work() };
+    let pid = std::process::id();
+    let job: Job = Box::new(work);
+    let job = match &*rest {
+        Some((owner, jobs)) if *owner == pid => match jobs.send(job) {
+            Ok(()) => return,
+            Err(mpsc::SendError(job)) => job,
+        },
+        _ => job,
+    };
+    let (jobs, inbox) = mpsc::channel();
+    match thread::Builder::new().name("ratite-aside".into()).spawn(move || do_rest(&inbox)) {
+        Ok(_) => {
+            // The thread holds the other end until it has the lock, and so cannot have gone.
+            let _sent = jobs.send(job);
+            *rest = Some((pid, jobs));
+        }
+        Err(_) => {
+            drop(rest);
+            job();
+        }
+    }
+}
+
+fn do_rest(inbox: &mpsc::Receiver<Job>) {
+    loop {
+        while let Ok(job) = inbox.recv_timeout(LINGERING) {
+            job();
+        }
+        let mut rest = REST.lock().unwrap_or_else(PoisonError::into_inner);
+        // Sent before the lock was taken. Afterwards nobody sends any more.
+        let Ok(job) = inbox.try_recv() else {
+            *rest = None;
+            return;
+        };
+        drop(rest);
+        job();
     }
 }

@@ -45,6 +45,8 @@ use rustix::process::WaitOptions;
 /// What is to be started, and how it finds the world.
 #[derive(Debug)]
 pub(crate) struct Start<'a> {
+    /// What was got ready for it, see [`get_ready`].
+    pub(crate) launch: Option<u64>,
     pub(crate) program: &'a OsStr,
     pub(crate) arguments: &'a [OsString],
     /// What differs from this program's environment; later ones count.
@@ -108,7 +110,7 @@ pub(crate) fn start(start: &Start<'_>) -> Result<Pid, NotStarted> {
     }
     let path = format!("/proc/self/fd/{}", starter.number());
     let attributes = attributes(start.own_group).map_err(system)?;
-    let environment = environment(start.environment)?;
+    let environment = environment(around(start.launch)?, start.environment)?;
     let started = posix_spawn(path.as_str(), &actions, &attributes, &words, &environment);
     drop(asides);
     drop(telling);
@@ -247,18 +249,50 @@ fn attributes(own_group: bool) -> nix::Result<PosixSpawnAttr> {
     Ok(attributes)
 }
 
-/// This program's environment with these changes.
-fn environment(changes: &[(OsString, Option<OsString>)]) -> io::Result<Vec<CString>> {
-    let stays = |(name, _): &(OsString, OsString)| changes.iter().all(|(changed, _)| changed != name);
+thread_local! {
+    /// This program's environment, made ready, and for which launch. Not for another one: it may have changed since.
+    static READY: RefCell<Option<(u64, Vec<CString>)>> = const { RefCell::new(None) };
+}
+
+/// Prepares what can be before a launch has got as far as its start.
+pub(crate) fn get_ready(launch: u64) {
+    // What fails here fails there, and is told then.
+    READY.set(own_environment().ok().map(|environment| (launch, environment)));
+    let _starter = the_starter();
+}
+
+/// This program's environment, for a launch that may have been prepared.
+fn around(launch: Option<u64>) -> io::Result<Vec<CString>> {
+    match READY.take() {
+        Some((ahead, environment)) if Some(ahead) == launch => Ok(environment),
+        _ => own_environment(),
+    }
+}
+
+fn own_environment() -> io::Result<Vec<CString>> {
+    std::env::vars_os().map(|(name, value)| variable(&name, &value)).collect()
+}
+
+/// This environment with these changes.
+fn environment(around: Vec<CString>, changes: &[(OsString, Option<OsString>)]) -> io::Result<Vec<CString>> {
+    let is_of = |variable: &CString, name: &OsString| {
+        variable.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+    };
+    let stays = |variable: &CString| !changes.iter().any(|(changed, _)| is_of(variable, changed));
     let last = |place: usize| changes[place + 1..].iter().all(|(later, _)| *later != changes[place].0);
     let new = changes.iter().enumerate().filter(|(place, _)| last(*place));
-    let new = new.filter_map(|(_, (name, value))| Some((name.clone(), value.clone()?)));
-    let join = |(mut name, value): (OsString, OsString)| {
-        name.push("=");
-        name.push(value);
-        text(name)
-    };
-    std::env::vars_os().filter(stays).chain(new).map(join).collect()
+    let new = new.filter_map(|(_, (name, value))| Some(variable(name, value.as_ref()?)));
+    around.into_iter().filter(stays).map(Ok).chain(new).collect()
+}
+
+/// A variable as a program gets it. Made in one piece: there are dozens of them.
+fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
+    let mut text = Vec::with_capacity(name.len() + value.len() + 2);
+    text.extend_from_slice(name.as_bytes());
+    text.push(b'=');
+    text.extend_from_slice(value.as_bytes());
+    text.push(0);
+    CString::from_vec_with_nul(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 fn text(words: impl Into<OsString>) -> io::Result<CString> {
@@ -281,7 +315,7 @@ mod tests {
         let change = |name: &str, value: Option<&str>| (name.into(), value.map(Into::into));
         let changes = [change("NEW", Some("1")), change("PATH", None), change("NEW", Some("2"))];
 
-        let environment = environment(&changes).unwrap();
+        let environment = environment(own_environment().unwrap(), &changes).unwrap();
 
         let of =
             |name: &str| environment.iter().filter(|it| it.to_bytes().starts_with(name.as_bytes())).count();
@@ -294,6 +328,7 @@ mod tests {
         let output = File::open("/dev/null").unwrap();
         let start_with = |program: &str, folder: Option<&str>| {
             let start = Start {
+                launch: None,
                 program: OsStr::new(program),
                 arguments: &[],
                 environment: &[],

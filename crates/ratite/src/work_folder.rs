@@ -17,6 +17,7 @@ use crate::process::start_tied;
 use crate::procfs;
 use crate::runtime::aside;
 use crate::runtime::background;
+use crate::runtime::pass;
 use crate::workdir;
 use crate::workdir::Workdir;
 
@@ -117,14 +118,10 @@ fn sweep_aside(base: &Path) {
     let Ok(runtime) = background() else { return };
     let base = base.to_owned();
     runtime.spawn(async move {
+        // One sweep is to do for all who launch meanwhile.
         pass(pause).await;
         aside(move || sweep(&base)).await;
     });
-}
-
-#[expect(clippy::disallowed_methods, reason = "one sweep is to do for all who launch meanwhile")]
-async fn pass(pause: Duration) {
-    tokio::time::sleep(pause).await;
 }
 
 fn sweep(base: &Path) {

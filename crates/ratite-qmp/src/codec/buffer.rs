@@ -40,6 +40,11 @@ impl Buffer {
         &self.bytes[start..self.start]
     }
 
+    /// The last `count` of the bytes that were handed out.
+    pub(super) fn behind(&self, count: usize) -> &[u8] {
+        &self.bytes[self.start - count..self.start]
+    }
+
     pub(super) fn skip(&mut self, count: usize) {
         debug_assert!(count <= self.end - self.start, "not more than there are");
         self.start += count;

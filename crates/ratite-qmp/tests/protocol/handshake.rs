@@ -357,3 +357,67 @@ async fn a_greeting_after_the_handshake_ends_the_session() {
 
     assert!(matches!(soon(client.closed()).await, Disconnect::Malformed(Malformed::UnexpectedShape { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_foreseen_is_negotiated_before_the_greeting() {
+    let (client, mut peer) = dial(Options::default().foreseen(["oob", "warp"]));
+
+    let negotiation = peer.command().await;
+    peer.say(GREETING).await;
+    peer.answer(&negotiation, json!({})).await;
+
+    assert_eq!(negotiation["arguments"], json!({"enable": ["oob"]}));
+    let client = soon(client).await.unwrap().unwrap();
+    assert_eq!(client.capabilities(), ["oob"]);
+    peer.hears_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_offers_less_than_was_foreseen_is_asked_again() {
+    for offers in [r#"["warp"]"#, "[]"] {
+        let (client, mut peer) = dial(Options::default().foreseen(["oob"]));
+        let foreseen = peer.command().await;
+        peer.say(&GREETING.replace(r#"["oob"]"#, offers)).await;
+        let refusal = json!({"error": {"class": "GenericError", "desc": "no oob"}, "id": foreseen["id"]});
+        peer.say(&refusal.to_string()).await;
+
+        let again = peer.command().await;
+        peer.answer(&again, json!({})).await;
+
+        assert_eq!(again["arguments"], Value::Null);
+        let client = soon(client).await.unwrap().unwrap();
+        assert!(client.capabilities().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_does_not_offer_is_not_on_though_it_was_foreseen_and_granted() {
+    let (client, mut peer) = dial(Options::default().foreseen(["oob"]));
+    let negotiation = peer.command().await;
+    peer.say(&GREETING.replace(r#"["oob"]"#, "[]")).await;
+    peer.answer(&negotiation, json!({})).await;
+
+    assert!(soon(client).await.unwrap().unwrap().capabilities().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_was_foreseen_rightly_is_told() {
+    let (client, mut peer) = dial(Options::default().foreseen(["oob"]));
+    let negotiation = peer.command().await;
+    peer.say(GREETING).await;
+    let refusal = json!({"error": {"class": "GenericError", "desc": "not today"}, "id": negotiation["id"]});
+    peer.say(&refusal.to_string()).await;
+
+    let error = soon(client).await.unwrap().expect_err("it was refused");
+    assert!(matches!(error, Error::Negotiation(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_what_was_foreseen_before_it_greets_is_understood() {
+    let (client, mut peer) = dial(Options::default().foreseen(["oob"]));
+    let negotiation = peer.command().await;
+    peer.answer(&negotiation, json!({})).await;
+    peer.say(GREETING).await;
+
+    assert_eq!(soon(client).await.unwrap().unwrap().capabilities(), ["oob"]);
+}

@@ -17,6 +17,7 @@ mod events;
 mod flood;
 mod handshake;
 mod hostile;
+mod idle;
 mod oob;
 mod peer;
 mod properties;

@@ -36,6 +36,13 @@ impl Listener {
     /// # Errors
     /// As there.
     pub fn next(&self, limit: Duration) -> Result<Event, ListenError> {
+        // What is there is had without a wait, which would cost more: a runtime to enter, and to drive. Within an async one,
+        // the call is wrong also when it happens not to wait.
+        if !Background::may_be_within_a_runtime()
+            && let Some(found) = self.inner.try_next().transpose()
+        {
+            return found;
+        }
         self.background.wait("Listener::next", self.inner.next(limit))
     }
 

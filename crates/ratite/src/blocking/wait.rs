@@ -29,10 +29,15 @@ impl Background {
         make()
     }
 
+    /// Whether this thread is one of an async runtime's, which may let it wait all the same.
+    pub(crate) fn may_be_within_a_runtime() -> bool {
+        Handle::try_current().is_ok()
+    }
+
     /// Whether this thread may wait. Within an async runtime only one may that the runtime has set aside for it
     /// (`spawn_blocking`), which tokio tells by a panic alone.
     fn may_block(&self) -> bool {
-        Handle::try_current().is_err()
+        !Self::may_be_within_a_runtime()
             || catch_unwind(AssertUnwindSafe(|| self.driver.runtime().handle().block_on(async {}))).is_ok()
     }
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::fs::OpenOptions;
 use std::fs::Permissions;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use rustix::fs::FlockOperation;
 
 use crate::exit::Tail;
+use crate::runtime::later;
 use crate::workdir::bare;
 use crate::workdir::no_follow;
 
@@ -25,7 +27,44 @@ use crate::workdir::no_follow;
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<Closing>,
+}
+
+/// A file, and whether it is closed where nobody waits for it. The last descriptor of a log whose folder is removed lets the file
+/// system free them both, and some (ext4 with `discard`) wait for the disk then. Where others want its name and its lock, it is
+/// closed at once.
+#[derive(Debug)]
+struct Closing {
+    file: Option<File>,
+    later: bool,
+}
+
+impl Closing {
+    fn now(file: File) -> Arc<Self> {
+        Arc::new(Self { file: Some(file), later: false })
+    }
+
+    fn later(file: File) -> Arc<Self> {
+        Arc::new(Self { file: Some(file), later: true })
+    }
+}
+
+impl Deref for Closing {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        self.file.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let file = self.file.take();
+        match self.later {
+            true => later(|| drop(file)),
+            false => drop(file),
+        }
+    }
 }
 
 impl Log {
@@ -50,7 +89,7 @@ impl Log {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         loop {
             match unnamed.persist_noclobber(&path) {
-                Ok(()) => return Ok(Self { path, file: Arc::new(file) }),
+                Ok(()) => return Ok(Self { path, file: Closing::now(file) }),
                 Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
                     set_aside(&path)?;
                     unnamed = refused.path;
@@ -75,7 +114,7 @@ impl Log {
             file.set_permissions(Permissions::from_mode(mode | 0o600))?;
         }
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, file: Arc::new(file) })
+        Ok(Self { path, file: Closing::later(file) })
     }
 
     fn path_in(folder: &Path, name: &OsStr) -> PathBuf {
@@ -130,7 +169,7 @@ impl Log {
     /// Says that nobody writes any more: another run may set the file aside. It can still be read here.
     pub(crate) fn finished(&self) {
         // An error would mean that there is no lock.
-        let _unlocked = rustix::fs::flock(&*self.file, FlockOperation::Unlock);
+        let _unlocked = rustix::fs::flock(&**self.file, FlockOperation::Unlock);
     }
 
     /// A descriptor for the child's stdout or stderr.

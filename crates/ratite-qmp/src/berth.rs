@@ -1,0 +1,313 @@
+//! Where a connection lies: its task's, and at hand for a caller who finds it idle.
+//!
+//! Through the task, a command takes a turn of the runtime before it is written. A caller who finds nothing under way writes it
+//! himself, whole or not at all: what the socket does not take is the task's to finish. His reply waits for him in the
+//! connection's *seat*. The task is always woken when something comes; so nobody depends on a caller who is not polled.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::TryLockError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Wake;
+use std::task::Waker;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::net::RecvFlags;
+use tokio::runtime::Handle;
+use tokio::runtime::RuntimeFlavor;
+
+use crate::command::Command;
+use crate::connection::Answered;
+use crate::connection::Connection;
+use crate::error::Disconnect;
+use crate::patience;
+use crate::socket::PATIENCE;
+
+/// How much a thread that waits for the socket itself takes at once; the rest of what is longer is read as usual.
+const SMALL: usize = 1 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Berth {
+    /// A caller only tries this lock; the task waits for a caller's system call at most.
+    state: Mutex<State>,
+    wakers: Mutex<Wakers>,
+    /// Whether something may have come that nobody has read yet.
+    has_news: AtomicBool,
+    /// Whether a thread waits for the socket itself, and reads what comes.
+    is_read_elsewhere: AtomicBool,
+    /// Whether the caller in the seat reads, too. Not where another thread would be woken for the task meanwhile.
+    caller_reads: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Here(Box<Connection>),
+    /// With the answer that nobody has taken from the seat yet.
+    Over(Option<Answered>),
+}
+
+/// Who is woken when the socket has something to be read.
+#[derive(Debug, Default)]
+struct Wakers {
+    /// Whoever is in the seat and waits.
+    caller: Option<Waker>,
+    task: Option<Waker>,
+}
+
+impl Berth {
+    /// A place for `connection`, whose task is to be one of the caller's runtime.
+    pub(crate) fn new(connection: Connection) -> Arc<Self> {
+        let runtime = Handle::current();
+        Arc::new(Self {
+            state: Mutex::new(State::Here(Box::new(connection))),
+            wakers: Mutex::default(),
+            has_news: AtomicBool::new(true),
+            is_read_elsewhere: AtomicBool::new(false),
+            caller_reads: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
+        })
+    }
+
+    /// What the connection's task does: serves until the connection ends.
+    pub(crate) fn serve(self: Arc<Self>) -> impl Future<Output = ()> {
+        // Made here, so that a task that never has a turn ends the connection, too.
+        let tenancy = Tenancy { io: Waker::from(Arc::clone(&self)), berth: self };
+        async move {
+            let why = poll_fn(|cx| tenancy.poll_end(cx)).await;
+            tenancy.end(why.as_ref());
+        }
+    }
+
+    /// Writes a command if nothing else is under way, and takes the seat for it; else it comes back.
+    pub(crate) fn begin(&self, id: u64, command: Command, caller: &Waker) -> Result<(), Command> {
+        let Ok(mut state) = self.state.try_lock() else { return Err(command) };
+        let _finish = Finish(self);
+        let State::Here(connection) = &mut *state else { return Err(command) };
+        let is_written = connection.begin(id, command)?;
+        // Under the lock: who answers looks for him after it.
+        self.attend(caller);
+        if !is_written {
+            self.wake_task();
+        }
+        Ok(())
+    }
+
+    /// What became of the command that has the seat: None where the connection is over and has left no word.
+    pub(crate) fn poll_answer(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Option<Answered>> {
+        let state = self.state.try_lock().or_else(|_| {
+            // Who has it now looks after it for those who wait.
+            self.attend(cx.waker());
+            self.state.try_lock()
+        });
+        let mut state = match state {
+            Ok(state) => state,
+            Err(TryLockError::WouldBlock) => return Poll::Pending,
+            Err(TryLockError::Poisoned(_)) => return Poll::Ready(None),
+        };
+        let _finish = Finish(self);
+        let connection = match &mut *state {
+            State::Here(connection) => connection,
+            State::Over(left) => return Poll::Ready(left.take()),
+        };
+        if self.caller_reads && !connection.is_answered() && self.take_news() {
+            let io = Waker::from(Arc::clone(self));
+            if !connection.read_for_caller(&mut Context::from_waker(&io)) {
+                self.wake_task();
+            }
+        }
+        match connection.take_answer() {
+            Some(answer) => Poll::Ready(Some(answer)),
+            None => {
+                self.attend(cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for the answer to the command that has the seat on this very thread, if that may wait
+    /// ([`crate::on_this_thread`]). If the answer has to be waited for in another way, how long this has taken.
+    pub(crate) fn wait_here(&self, limit: Duration) -> Result<Answered, Duration> {
+        if limit < PATIENCE || !patience::take() {
+            return Err(Duration::ZERO);
+        }
+        let start = Instant::now();
+        self.read_here().ok_or_else(|| start.elapsed())
+    }
+
+    /// Reads until the answer is there, or for a moment nothing comes.
+    fn read_here(&self) -> Option<Answered> {
+        let socket = self.look(|connection| connection.watched())??;
+        let _reads = Reads::begin(self);
+        let mut bytes = [0; SMALL];
+        loop {
+            // Not within the lock. What ends the connection, and what interrupts this, is found again by the task.
+            let count =
+                rustix::net::recv(&*socket, &mut bytes, RecvFlags::empty()).map_or(0, |(count, _)| count);
+            if count == 0 {
+                return None;
+            }
+            let (answer, goes_on) = self.look(|connection| {
+                let goes_on = connection.take_in(&bytes[..count], count == SMALL);
+                (connection.take_answer(), goes_on)
+            })?;
+            if !goes_on {
+                self.wake_task();
+            }
+            if answer.is_some() {
+                self.dismiss();
+            }
+            if answer.is_some() || !goes_on {
+                return answer;
+            }
+        }
+    }
+
+    /// Looks at the connection, if it is there.
+    fn look<T>(&self, look: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let mut state = self.state.lock().ok()?;
+        let _finish = Finish(self);
+        match &mut *state {
+            State::Here(connection) => Some(look(connection)),
+            State::Over(_) => None,
+        }
+    }
+
+    /// Forgets whoever waits in the seat.
+    pub(crate) fn dismiss(&self) {
+        drop(self.take_caller());
+    }
+
+    /// Whether there is something to be read; it is, then.
+    fn take_news(&self) -> bool {
+        !self.is_read_elsewhere.load(SeqCst) && self.has_news.swap(false, SeqCst)
+    }
+
+    fn attend(&self, caller: &Waker) {
+        self.wakers().caller = Some(caller.clone());
+    }
+
+    fn take_caller(&self) -> Option<Waker> {
+        self.wakers().caller.take()
+    }
+
+    fn wake_task(&self) {
+        let task = self.wakers().task.clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn wakers(&self) -> MutexGuard<'_, Wakers> {
+        // Nothing under this lock can panic half-way.
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Berth {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_news.store(true, SeqCst);
+        let mut wakers = self.wakers();
+        let caller = if self.caller_reads { wakers.caller.take() } else { None };
+        let task = wakers.task.clone();
+        drop(wakers);
+        // In this order: a caller who reads first has his reply a turn sooner.
+        for waker in [caller, task].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+/// The task's hold on the connection, which ends with it: also when the runtime drops the task, or a subscriber panicked.
+#[derive(Debug)]
+struct Tenancy {
+    berth: Arc<Berth>,
+    /// Wakes whoever reads.
+    io: Waker,
+}
+
+impl Tenancy {
+    /// Does all there is to do; ready at the end of the connection, with the reason if there is one to tell.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Option<Disconnect>> {
+        let mut wakers = self.berth.wakers();
+        if !wakers.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            wakers.task = Some(cx.waker().clone());
+        }
+        drop(wakers);
+        // Poisoned, it was left half-way by a caller who panicked.
+        let Ok(mut state) = self.berth.state.lock() else { return Poll::Ready(None) };
+        let State::Here(connection) = &mut *state else { return Poll::Ready(None) };
+        let has_news = self.berth.take_news();
+        let end = connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news);
+        let is_answered = connection.is_answered();
+        drop(state);
+        if is_answered && let Some(caller) = self.berth.take_caller() {
+            caller.wake();
+        }
+        end.map(Some)
+    }
+
+    /// Ends the connection, for `why` if there is a reason to be told.
+    fn end(&self, why: Option<&Disconnect>) {
+        let mut state = self.berth.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Here(_))
+            && let State::Here(mut connection) = std::mem::replace(&mut *state, State::Over(None))
+        {
+            // Within the lock: who finds that it is over finds out why.
+            *state = State::Over(match why {
+                Some(why) => connection.end(why),
+                None => connection.take_answer(),
+            });
+        }
+        drop(state);
+        let Wakers { caller, task: _ } = std::mem::take(&mut *self.berth.wakers());
+        if let Some(caller) = caller {
+            caller.wake();
+        }
+    }
+}
+
+impl Drop for Tenancy {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+/// A thread that waits for the socket itself. What was told meanwhile is the task's again after it.
+struct Reads<'a>(&'a Berth);
+
+impl<'a> Reads<'a> {
+    fn begin(berth: &'a Berth) -> Self {
+        berth.is_read_elsewhere.store(true, SeqCst);
+        Self(berth)
+    }
+}
+
+impl Drop for Reads<'_> {
+    fn drop(&mut self) {
+        self.0.is_read_elsewhere.store(false, SeqCst);
+        if self.0.has_news.load(SeqCst) {
+            self.0.wake_task();
+        }
+    }
+}
+
+/// Somebody at work on a caller's behalf. If he panics, the task clears up.
+struct Finish<'a>(&'a Berth);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wake_task();
+        }
+    }
+}

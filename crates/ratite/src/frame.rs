@@ -1,0 +1,69 @@
+//! What one machine is made of: its body, with the files that are this machine's alone.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::body;
+use crate::body::Body;
+use crate::body::Files;
+use crate::body::Restored;
+use crate::config::MachineConfig;
+use crate::error::LaunchError;
+use crate::error::LaunchErrorKind;
+
+/// What the machine was made of, for one who wants to make it again.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// Its description without descriptors, of which it had this many.
+    Plain { config: Box<MachineConfig>, descriptors: usize },
+    /// Of a body, with files of its own.
+    Made { body: Box<Body>, files: Files },
+}
+
+/// A machine that is to wait for the state of another one.
+#[derive(Debug)]
+pub(crate) struct Restoring<'a> {
+    pub(crate) body: &'a Body,
+    pub(crate) ram: Restored<'a>,
+    /// The images below its disks.
+    pub(crate) below: &'a [PathBuf],
+    /// The context id of its vsock device, if it has one.
+    pub(crate) vsock: Option<u32>,
+}
+
+/// What the machine is made of: with files in its work folder, if it can be frozen or is restored.
+pub(crate) fn make<'a>(
+    config: &'a MachineConfig,
+    restoring: Option<&Restoring<'_>>,
+    work_folder: &Path,
+    number: u64,
+) -> Result<(Cow<'a, MachineConfig>, Frame), LaunchError> {
+    // Another machine may be in the same folder.
+    let prefix = format!("{number}-");
+    let (body, made) = match restoring {
+        None if config.freezable => {
+            let refused = |source| LaunchError::new(LaunchErrorKind::NotFreezable(source));
+            let body = Body::freezable(config).map_err(refused)?;
+            let made = body.begin(work_folder, &prefix);
+            (body, made)
+        }
+        None => {
+            // What the caller has lent is given back when the session ends: a subscriber may hold the machine itself.
+            let described = MachineConfig { fds: Vec::new(), transcript: None, ..config.clone() };
+            let frame = Frame::Plain { config: Box::new(described), descriptors: config.fds.len() };
+            return Ok((Cow::Borrowed(config), frame));
+        }
+        Some(Restoring { body, ram, below, vsock }) => {
+            let made = body.restored(*ram, below, work_folder, &prefix);
+            let renewed = made.map(|(mut arguments, files)| {
+                vsock.iter().for_each(|cid| body::renew_vsock(&mut arguments, *cid));
+                (arguments, files)
+            });
+            ((*body).clone(), renewed)
+        }
+    };
+    let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
+    let (args, files) = made.map_err(fault)?;
+    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body: Box::new(body), files }))
+}
