@@ -30,6 +30,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    pub(crate) fn new_of(inner: MachineConfig) -> Self {
+        Self { inner: Some(inner) }
+    }
+
+    /// # Errors
+    /// `RuntimeError` while somebody changes it.
+    pub(crate) fn get(&self) -> PyResult<MachineConfig> {
+        self.inner.clone().ok_or_else(|| PyRuntimeError::new_err("the configuration is being changed"))
+    }
+
     fn change(&mut self, change: impl FnOnce(MachineConfig) -> MachineConfig) {
         self.inner = self.inner.take().map(change);
     }
@@ -200,6 +210,10 @@ impl Config {
         Ok(())
     }
 
+    fn freezable(&mut self) {
+        self.change(MachineConfig::freezable);
+    }
+
     fn in_callers_process_group(&mut self) {
         self.change(MachineConfig::in_callers_process_group);
     }
@@ -210,27 +224,12 @@ impl Config {
 
     /// Calls `subscriber(direction, text)` for each QMP message; what it raises is shown and dropped.
     fn transcript(&mut self, subscriber: Py<PyAny>) {
-        let transcript = Transcript::new(move |entry| {
-            let direction = match entry.direction {
-                Direction::Sent => "sent",
-                Direction::Received => "received",
-            };
-            let Some(_inside) = gate::enter() else { return };
-            let _called = Python::try_attach(|py| {
-                if let Err(error) = subscriber.call1(py, (direction, entry.text)) {
-                    error.write_unraisable(py, Some(subscriber.bind(py)));
-                }
-            });
-        });
-        self.change(|config| config.transcript(transcript));
+        self.change(|config| config.transcript(transcript(subscriber)));
     }
 
     /// Starts the machine, in a folder of its own or one that was made ahead.
     fn launch(&self, py: Python<'_>, folder: Option<&WorkFolder>) -> PyResult<Pending> {
-        let config = self
-            .inner
-            .clone()
-            .ok_or_else(|| PyRuntimeError::new_err("the configuration is being changed"))?;
+        let config = self.get()?;
         let folder = folder.map(|folder| folder.get(py)).transpose()?;
         let launched = async move {
             match folder {
@@ -238,6 +237,22 @@ impl Config {
                 None => config.launch().await,
             }
         };
-        Ok(Pending::new(launched, |py, machine| Ok(Py::new(py, Machine::new(machine))?.into_any())))
+        Ok(Pending::new(launched, Machine::give))
     }
+}
+
+/// What shows each QMP message to `subscriber(direction, text)`.
+pub(crate) fn transcript(subscriber: Py<PyAny>) -> Transcript {
+    Transcript::new(move |entry| {
+        let direction = match entry.direction {
+            Direction::Sent => "sent",
+            Direction::Received => "received",
+        };
+        let Some(_inside) = gate::enter() else { return };
+        let _called = Python::try_attach(|py| {
+            if let Err(error) = subscriber.call1(py, (direction, entry.text)) {
+                error.write_unraisable(py, Some(subscriber.bind(py)));
+            }
+        });
+    })
 }

@@ -39,7 +39,7 @@ pub(crate) trait Raise {
 }
 
 /// An attribute of an exception.
-type Field<'py> = (&'static str, Bound<'py, PyAny>);
+pub(crate) type Field<'py> = (&'static str, Bound<'py, PyAny>);
 
 /// The exception `class` of `ratite._errors`.
 pub(crate) fn raise<'py>(
@@ -59,15 +59,19 @@ pub(crate) fn raise<'py>(
     make().unwrap_or_else(|error| error)
 }
 
-fn field<'py>(py: Python<'py>, name: &'static str, value: impl IntoPyObject<'py>) -> PyResult<Field<'py>> {
+pub(crate) fn field<'py>(
+    py: Python<'py>,
+    name: &'static str,
+    value: impl IntoPyObject<'py>,
+) -> PyResult<Field<'py>> {
     Ok((name, value.into_bound_py_any(py)?))
 }
 
-fn bytes<'py>(py: Python<'py>, name: &'static str, tail: &Tail) -> PyResult<Field<'py>> {
+pub(crate) fn bytes<'py>(py: Python<'py>, name: &'static str, tail: &Tail) -> PyResult<Field<'py>> {
     Ok((name, PyBytes::new(py, &tail.bytes).into_any()))
 }
 
-fn process_exit<'py>(py: Python<'py>, status: Option<ProcessExit>) -> PyResult<Field<'py>> {
+pub(crate) fn process_exit<'py>(py: Python<'py>, status: Option<ProcessExit>) -> PyResult<Field<'py>> {
     field(py, "exit", status.map(exit::ProcessExit::from))
 }
 
@@ -150,6 +154,7 @@ fn system_error(error: &LaunchError) -> Option<i32> {
 fn launch_kind(kind: &LaunchErrorKind) -> &'static str {
     match kind {
         LaunchErrorKind::Config(_) => "config",
+        LaunchErrorKind::NotFreezable(_) => "not-freezable",
         LaunchErrorKind::WorkFolder { .. } => "work-folder",
         LaunchErrorKind::Log { .. } => "log",
         LaunchErrorKind::MonitorAddress(_) => "monitor-address",

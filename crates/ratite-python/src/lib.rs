@@ -21,9 +21,13 @@ mod machine;
 mod mailbox;
 mod pending;
 mod picture;
+mod pool;
 mod qtest;
 mod screen;
 mod shell;
+mod template;
+mod template_cache;
+mod template_errors;
 mod terminal;
 mod values;
 mod work_folder;
@@ -72,6 +76,8 @@ mod _core {
     #[pymodule_export]
     use super::picture::ScreenText;
     #[pymodule_export]
+    use super::pool::Pool;
+    #[pymodule_export]
     use super::qtest::Qtest;
     #[pymodule_export]
     use super::screen::Screen;
@@ -79,6 +85,14 @@ mod _core {
     use super::shell::Shell;
     #[pymodule_export]
     use super::shell::ShellOutput;
+    #[pymodule_export]
+    use super::template::Spawn;
+    #[pymodule_export]
+    use super::template::Template;
+    #[pymodule_export]
+    use super::template_cache::Making;
+    #[pymodule_export]
+    use super::template_cache::TemplateCache;
     #[pymodule_export]
     use super::terminal::Terminal;
     #[pymodule_export]

@@ -26,6 +26,8 @@ use crate::listener::Wanted;
 use crate::pending::Pending;
 use crate::qtest::Qtest;
 use crate::screen::Screen;
+use crate::template::Template;
+use crate::template_errors::Unfrozen;
 use crate::values::Owned;
 use crate::values::duplicate;
 use crate::values::limit;
@@ -41,7 +43,11 @@ impl Machine {
         Self { inner: Owned::new(Arc::new(inner)) }
     }
 
-    fn share(&self, py: Python<'_>) -> PyResult<Arc<ratite::Machine>> {
+    pub(crate) fn give(py: Python<'_>, inner: ratite::Machine) -> PyResult<Py<PyAny>> {
+        Ok(Py::new(py, Self::new(inner))?.into_any())
+    }
+
+    pub(crate) fn share(&self, py: Python<'_>) -> PyResult<Arc<ratite::Machine>> {
         self.inner.get(py).map(Arc::clone)
     }
 }
@@ -248,6 +254,16 @@ impl Machine {
     #[getter]
     fn launch_time(&self, py: Python<'_>) -> PyResult<f64> {
         Ok(self.inner.get(py)?.launch_time().as_secs_f64())
+    }
+
+    /// Makes a template of it, and ends it.
+    fn freeze(&self, py: Python<'_>) -> PyResult<Pending> {
+        let machine = self.share(py)?;
+        let frozen = async move {
+            let outcome = machine.freeze().await;
+            outcome.map_err(|source| Unfrozen { source, machine })
+        };
+        Ok(Pending::new(frozen, Template::give))
     }
 
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<Pending> {

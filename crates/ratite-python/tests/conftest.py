@@ -1,9 +1,12 @@
 """What the tests share: machines to play with, and the proof after each test that nothing of them is left."""
 
+import asyncio
 import gc
 import os
 import select
+import sys
 import time
+import traceback
 import uuid
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -29,6 +32,50 @@ def eventually(fact, what="a fact"):
     while not fact():
         assert time.monotonic() < end, f"not within {PATIENCE} s: {what}"
         select.select([], [], [], 0.005)
+
+
+def raised_by(action):
+    with pytest.raises(Exception) as raised:
+        action()
+    return raised.value
+
+
+def in_a_child(body):
+    """Runs `body` in a forked process; what it raises is told here."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            body()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def run(coroutine):
+    """A loop of its own, and a limit on all of it."""
+
+    async def limited():
+        return await asyncio.wait_for(coroutine, PATIENCE)
+
+    return asyncio.run(limited())
+
+
+async def begun(coroutine):
+    """A task that has come to its first wait."""
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    return task
+
+
+def forget_the_last_error():
+    """pytest keeps it for debuggers, and its traceback holds the machines."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)
 
 
 @pytest.fixture
@@ -84,6 +131,36 @@ def guest(base):
     return make
 
 
+@pytest.fixture
+def frozen(guest, base):
+    """Makes templates of the guest, frozen at its prompt, behind what `typed` has put there."""
+    made = []
+
+    def make(*args, typed="", **keywords):
+        with guest(*args, freezable=True, **keywords) as machine:
+            machine.console.expect("> ")
+            if typed:
+                machine.console.send_echoed(typed)
+            made.append(machine.freeze())
+            return made[-1]
+
+    yield make
+    for template in made:
+        template.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The folder of what is the user's cache elsewhere."""
+    monkeypatch.setenv("RATITE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache/templates"
+
+
+def templates_in(cache):
+    """The folders of templates, and whatever else looks like one."""
+    return [path.name for path in cache.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def what_stays(fake_qemu):
     """Starts what is kept for the whole program: ratite's threads and its guard, and what multiprocessing has of its own."""
@@ -93,7 +170,7 @@ def what_stays(fake_qemu):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request, what_stays, base, monkeypatch):
+def nothing_left(request, what_stays, base, cache, monkeypatch):
     """Proves that after a test no process, no work folder and no descriptor is left."""
     mark = f"RATITE_TEST={uuid.uuid4()}"
     monkeypatch.setenv(*mark.split("="))
@@ -110,7 +187,7 @@ def nothing_left(request, what_stays, base, monkeypatch):
             *(f"child {pid}: {name}" for pid, name in children().items() if pid not in before),
             *(f"process {pid}: {name}" for pid, name in marked(mark).items()),
             *(f"descriptor {fd}: {what}" for fd, what in open_descriptors().items() if descriptors.get(fd) != what),
-            *(f"folder {folder}" for folder in base.glob("qemu-machine-*")),
+            *(f"folder {folder}" for place in (base, cache) for folder in place.glob("qemu-machine-*")),
         ]
 
     end = time.monotonic() + AT_ONCE

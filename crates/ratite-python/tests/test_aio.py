@@ -10,16 +10,7 @@ import pytest
 
 import ratite
 import ratite.aio
-from conftest import AT_ONCE, PATIENCE, eventually, runs
-
-
-def run(coroutine):
-    """A loop of its own, and a limit on all of it."""
-
-    async def limited():
-        return await asyncio.wait_for(coroutine, PATIENCE)
-
-    return asyncio.run(limited())
+from conftest import AT_ONCE, begun, eventually, run, runs
 
 
 @pytest.fixture
@@ -34,13 +25,6 @@ def play(fake):
         return run(within())
 
     return play
-
-
-async def begun(coroutine):
-    """A task that has come to its first wait."""
-    task = asyncio.ensure_future(coroutine)
-    await asyncio.sleep(0)
-    return task
 
 
 async def cancelled(coroutine):
@@ -66,7 +50,7 @@ def test_a_conversation_with_a_real_guest(guest):
 
 
 def test_both_faces_have_the_same_names_with_the_same_parameters():
-    for name in ("Agent", "Machine", "Console", "Input", "Listener", "Qtest", "Screen", "Shell", "TerminalView"):
+    for name in ratite.aio.__all__:
         blocking, awaited = getattr(ratite, name), getattr(ratite.aio, name)
         names = {member for member in dir(blocking) if not member.startswith("_")}
         assert names == {member for member in dir(awaited) if not member.startswith("_")}
@@ -77,7 +61,7 @@ def test_both_faces_have_the_same_names_with_the_same_parameters():
                 assert parameters(ours) == parameters(theirs), f"{name}.{member}"
                 assert ours.__doc__ and theirs.__doc__ or member == "__init__", f"{name}.{member} is not described"
     waits = {member for member in dir(ratite.aio.Machine) if inspect.iscoroutinefunction(getattr(ratite.aio.Machine, member))}
-    assert waits == {"__aenter__", "__aexit__", "cmd", "event_wait", "human_monitor", "kill", "launch", "qmp", "shutdown", "wait"}
+    assert waits == {"__aenter__", "__aexit__", "cmd", "event_wait", "freeze", "human_monitor", "kill", "launch", "qmp", "shutdown", "wait"}
 
 
 def parameters(function):

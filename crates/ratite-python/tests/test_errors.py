@@ -8,12 +8,7 @@ import traceback
 import pytest
 
 import ratite
-
-
-def raised_by(action):
-    with pytest.raises(Exception) as raised:
-        action()
-    return raised.value
+from conftest import raised_by
 
 
 def test_a_traceback_shows_qemu_s_last_words_and_the_command_line(real):

@@ -5,30 +5,14 @@ import multiprocessing
 import os
 import pickle
 import sys
-import traceback
 
 import pytest
 
 import ratite
-from conftest import runs
+from conftest import in_a_child, runs
 
 # What it warns of is what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-def in_a_child(body):
-    """Runs `body` in a forked process; what it raises is told here."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            body()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_child_is_told_and_the_parent_goes_on(fake):
@@ -38,6 +22,7 @@ def test_the_child_is_told_and_the_parent_goes_on(fake):
             machine.launch,
             machine.shutdown,
             machine.kill,
+            machine.freeze,
             machine.wait,
             machine.events,
             machine.event_wait,

@@ -1,10 +1,9 @@
 """The plugin for pytest, as its users have it."""
 
-import sys
 
 import pytest
 
-from conftest import runs
+from conftest import forget_the_last_error, runs
 
 
 @pytest.fixture
@@ -16,10 +15,7 @@ def suite(pytester, fake_qemu, base):
         return pytester.runpytest_inprocess(f"--qemu={fake_qemu}", *options)
 
     yield run
-    # pytest keeps the last error for debuggers, and its traceback holds the machines.
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)
+    forget_the_last_error()
 
 
 def test_machines_are_launched_and_ended(suite, base):

@@ -51,7 +51,9 @@ pub(crate) fn make<'a>(
         }
         None => {
             let (arguments, descriptors) = (config.args.len(), config.fds.len());
-            let described = MachineConfig { args: Vec::new(), fds: Vec::new(), ..config.clone() };
+            // What the caller has lent is given back when the session ends: a transcript may hold the machine itself.
+            let described =
+                MachineConfig { args: Vec::new(), fds: Vec::new(), transcript: None, ..config.clone() };
             let frame = Frame::Plain { config: Box::new(described), arguments, descriptors };
             return Ok((Cow::Borrowed(config), frame));
         }

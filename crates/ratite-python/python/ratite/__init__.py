@@ -7,11 +7,21 @@
 """
 
 from ratite._agent import Agent, GuestOutput
-from ratite._core import Exit, Match, Picture, ProcessExit, ScreenText, linux_failures
-from ratite._core import Exit, Match, ProcessExit, ShellOutput, Terminal, linux_failures, plain_text
+from ratite._core import (
+    Exit,
+    Match,
+    Picture,
+    ProcessExit,
+    ScreenText,
+    ShellOutput,
+    Terminal,
+    linux_failures,
+    plain_text,
+)
 from ratite._errors import (
     AddressError,
     ArgumentsError,
+    CacheError,
     CommandError,
     ConfigError,
     ConnectError,
@@ -21,6 +31,7 @@ from ratite._errors import (
     Disconnected,
     Error,
     ForkedError,
+    FreezeError,
     GreetingError,
     GuestPanicked,
     InputError,
@@ -39,12 +50,16 @@ from ratite._errors import (
     ShellFailed,
     ShellGone,
     ShutdownError,
+    SpawnError,
     StillRuns,
+    StoreError,
+    TemplateError,
     TimedOut,
 )
+from ratite._frozen import TemplateEntry
 from ratite._machine import Console, Input, Listener, Machine, Qtest, Screen
-from ratite._machine import Console, Listener, Machine, Qtest
 from ratite._shell import Shell, TerminalView
+from ratite._template import Pool, Template, TemplateCache
 from ratite._words import ConsoleOptions
 
 LINUX_FAILURES = linux_failures()
@@ -55,6 +70,7 @@ __all__ = [
     "AddressError",
     "Agent",
     "ArgumentsError",
+    "CacheError",
     "CommandError",
     "ConfigError",
     "ConnectError",
@@ -67,6 +83,7 @@ __all__ = [
     "Error",
     "Exit",
     "ForkedError",
+    "FreezeError",
     "GreetingError",
     "GuestOutput",
     "GuestPanicked",
@@ -85,6 +102,7 @@ __all__ = [
     "NoMonitor",
     "PatternError",
     "Picture",
+    "Pool",
     "ProcessExit",
     "ProtocolError",
     "Qtest",
@@ -98,7 +116,13 @@ __all__ = [
     "ShellGone",
     "ShellOutput",
     "ShutdownError",
+    "SpawnError",
     "StillRuns",
+    "StoreError",
+    "Template",
+    "TemplateCache",
+    "TemplateEntry",
+    "TemplateError",
     "Terminal",
     "TerminalView",
     "TimedOut",

@@ -29,6 +29,11 @@ Error
 │   ├── LoginRefused
 │   ├── ShellFailed
 │   └── ShellGone
+├── TemplateError
+├── FreezeError
+├── SpawnError
+├── StoreError
+├── CacheError
 ├── QtestError
 └── ForkedError            (also a RuntimeError)
 """
@@ -252,6 +257,66 @@ class ShellFailed(ShellError):
 
 class ShellGone(ShellError):
     """The shell has ended, or another is in its place, which `Shell.attach` can take."""
+
+
+class TemplateError(Error):
+    """A template that cannot be used. QEMU was not started."""
+
+    kind: str = "other"
+    """``missing``, ``unreadable``, ``gone``, ``size``, ``changed``, ``other-qemu``; or ``closed``."""
+    path: Optional[str] = None
+    """The file that is missing or damaged, or the template's folder."""
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+
+
+class FreezeError(Error):
+    """A machine that was not frozen. It goes on as it was."""
+
+    kind: str = "other"
+    """``not-freezable``, ``blocked``, ``block-job``, ``writable-disk``, ``save``, ``command``, ``folder``, ``files``, ``unkillable``."""
+    reasons: List[str] = []
+    """What is in the way: QEMU's own words, which name the device; the job; the disk."""
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+
+
+class SpawnError(Error):
+    """A machine that did not come of a template. Nothing is left behind."""
+
+    kind: str = "other"
+    """``restore`` when QEMU did not take the state, ``resume`` when it refused a command or to go on."""
+    exit: Optional[ProcessExit] = None
+    """How QEMU ended, if it did."""
+    log: bytes = b""
+    """The end of what it wrote to stdout and stderr."""
+
+
+class StoreError(Error):
+    """A template that was not stored."""
+
+    kind: str = "other"
+    """``held`` by a pool or a spawn that is under way; ``taken``, ``system``."""
+    path: Optional[str] = None
+    """The place."""
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+
+
+class CacheError(Error):
+    """There is no template of that name, and nothing is kept of one that was not finished."""
+
+    kind: str = "other"
+    """``boot`` when the caller's own part has failed, which is the cause; ``name``, ``folder``, ``no-folder``, ``busy``, ``taken``,
+    ``in-use``, ``key``."""
+    errno: Optional[int] = None
+    """The number of what the system said, if it said something."""
+    exit: Optional[ProcessExit] = None
+    """How the machine that was to be frozen ended, if it had."""
+    log: bytes = b""
+    """The end of what it wrote to stdout and stderr."""
+    tail: bytes = b""
+    """The end of what its console had said."""
 
 
 class QtestError(Error):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from ratite import _core
 from ratite._core import ProcessExit
 from ratite._errors import CommandError, ConfigError, Error, ForkedError, Lagged
 from ratite._json import Object, loads
 from ratite._words import ConsoleOptions, StrPath, seconds, text, texts
+
+SelfFace = TypeVar("SelfFace", bound="Face")
 
 
 def _consoles(console: Union[bool, ConsoleOptions, Sequence[ConsoleOptions]]) -> List[ConsoleOptions]:
@@ -40,6 +42,8 @@ class Face:
     :param working_folder: QEMU's current folder, by default the caller's.
     :param base_folder: where the work folder is made.
     :param log_folder: where the log is kept; by default it goes with the work folder.
+    :param freezable: so that :meth:`freeze` can make a template in the best way: with its RAM in a file in the work folder, and an overlay on
+        each disk that it can write to, so that no image of the caller's is written to.
     :param keep_folder: leave the work folder behind when the machine has ended.
     :param screen: leave out ``-display none -vga none``.
     :param own_process_group: False for a QEMU that gets the terminal's Ctrl-C itself.
@@ -71,6 +75,7 @@ class Face:
         base_folder: StrPath = "/var/tmp",
         log_folder: Optional[StrPath] = None,
         keep_folder: bool = False,
+        freezable: bool = False,
         screen: bool = False,
         own_process_group: bool = True,
         connect_timeout: float = 30.0,
@@ -97,6 +102,7 @@ class Face:
         self.base_folder = base_folder
         self.log_folder = log_folder
         self.keep_folder = keep_folder
+        self.freezable = freezable
         self.has_screen = screen
         self.own_process_group = own_process_group
         self.connect_timeout = seconds("connect_timeout", connect_timeout)
@@ -110,6 +116,7 @@ class Face:
         self._machine: Optional[_core.Machine] = None
         # Empty while it is being launched. To pop from a list is atomic, and a list, unlike a lock, can be pickled.
         self._may_launch = [True]
+        self._was_taken = False
 
     def _config(self) -> _core.Config:
         config = _core.Config(self.binary)
@@ -140,6 +147,8 @@ class Face:
             config.log_folder(text("log_folder", self.log_folder))
         if self.keep_folder:
             config.keep_folder()
+        if self.freezable:
+            config.freezable()
         if self.has_screen:
             config.with_screen()
         if not self.own_process_group:
@@ -167,9 +176,16 @@ class Face:
             raise Error("the machine was not launched")
         return self._machine
 
+    def _taken(self: SelfFace, machine: _core.Machine) -> SelfFace:
+        """Makes it the face of a machine that runs already."""
+        self._machine, self._was_taken = machine, True
+        return self
+
     @contextmanager
     def _launching(self) -> Iterator[_core.Config]:
         """Once at a time, and not while it runs."""
+        if self._was_taken:
+            raise Error("the machine was not launched but made of a template, or taken from a pool: that gives another one")
         try:
             self._may_launch.pop()
         except IndexError:

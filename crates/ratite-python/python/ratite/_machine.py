@@ -12,6 +12,7 @@ from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
 from ratite._json import Object, loads, sent
 from ratite._shell import TerminalView
+from ratite._template import Template
 from ratite._words import Part, Pattern, Patterns, count, pattern, patterns, seconds, turns, wanted
 
 SelfMachine = TypeVar("SelfMachine", bound="Machine")
@@ -150,6 +151,16 @@ class Machine(Face):
         """
         about = {} if cpu is None else {"cpu-index": cpu}
         return str(self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
+
+    def freeze(self) -> Template:
+        """Makes a template of this machine, as it is now, and ends it: its RAM and its disks become the template's.
+
+        Works for any machine with a monitor; for one that is ``freezable`` in the best way.
+
+        :raises FreezeError: with the device or the job that is to blame. The machine goes on as it was.
+        :raises MachineExited: if QEMU ended.
+        """
+        return Template(self._launched.freeze().wait())
 
     def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over. None if it was never launched.

@@ -9,6 +9,7 @@ from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, 
 from ratite import _core
 from ratite._agent import AgentFace, GuestOutput
 from ratite._aio_screen import Input, Screen
+from ratite._aio_template import Pool, Template, TemplateCache
 from ratite._core import Exit, Match, ShellOutput
 from ratite._errors import Disconnected, Error, ForkedError, ShutdownError
 from ratite._face import NEVER, Face, Queue, result
@@ -17,7 +18,20 @@ from ratite._shell import TerminalView as _TerminalView
 from ratite._shell import prompts
 from ratite._words import Pattern, Patterns, StrPath, count, pattern, patterns, seconds, text, turns, wanted
 
-__all__ = ["Agent", "Console", "Input", "Listener", "Machine", "Qtest", "Screen", "Shell", "TerminalView"]
+__all__ = [
+    "Agent",
+    "Console",
+    "Input",
+    "Listener",
+    "Machine",
+    "Pool",
+    "Qtest",
+    "Screen",
+    "Shell",
+    "Template",
+    "TemplateCache",
+    "TerminalView",
+]
 
 
 SelfAgent = TypeVar("SelfAgent", bound="Agent")
@@ -143,6 +157,10 @@ class Machine(Face):
         """Executes a command of QEMU's monitor for people; see `ratite.Machine.human_monitor`."""
         about = {} if cpu is None else {"cpu-index": cpu}
         return str(await self.cmd("human-monitor-command", {"command-line": command, **about}, timeout=timeout))
+
+    async def freeze(self) -> Template:
+        """Makes a template of this machine, as it is now, and ends it; see `ratite.Machine.freeze`. Cancelled, it goes on."""
+        return Template(await self._launched.freeze())
 
     async def shutdown(self, grace: Optional[float] = None) -> Optional[Exit]:
         """Asks it to quit, and kills it once `grace` is over; see `ratite.Machine.shutdown`."""
@@ -423,7 +441,7 @@ class Agent(AgentFace):
         interfaces: List[Object] = await self.execute("guest-network-get-interfaces")
         return interfaces
 
-for _thing in (Input, Screen):
+for _thing in (Input, Pool, Screen, Template, TemplateCache):
     # Where users find them is what a traceback and a `repr` say.
     _thing.__module__ = __name__
 del _thing
