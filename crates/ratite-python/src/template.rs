@@ -158,12 +158,11 @@ async fn store(place: Place, path: PathBuf) -> Result<(), StoreFault> {
             *held = Held::Here(template);
             Ok(())
         }
-        Err(StoreError::Held(template)) => {
-            *held = Held::Here(template.clone());
-            Err(StoreFault::Store(StoreError::Held(template)))
-        }
         Err(error) => {
-            *held = Held::Gone("is gone: it could not be stored");
+            *held = match error.template() {
+                Some(template) => Held::Here(template.clone()),
+                None => Held::Gone("is where it was to be stored, perhaps not on the disk yet"),
+            };
             Err(StoreFault::Store(error))
         }
     }

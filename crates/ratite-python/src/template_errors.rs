@@ -138,7 +138,7 @@ impl Raise for StoreError {
     fn raise(self, py: Python<'_>) -> PyErr {
         let (kind, path) = match &self {
             Self::Held(_) => ("held", None),
-            Self::Taken { path } => ("taken", Some(path)),
+            Self::Taken { path, .. } => ("taken", Some(path)),
             Self::System { path, .. } => ("system", Some(path)),
             _ => ("other", None),
         };

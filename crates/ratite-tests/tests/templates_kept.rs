@@ -79,6 +79,8 @@ fn a_place_that_is_taken_stays_as_it_is() {
 
         assert!(matches!(refusal, StoreError::Taken { .. }), "{refusal}");
         assert_eq!(entries(&place), ["file"]);
+        let spawned = refusal.template().unwrap().spawn_with(&here(stage)).await.unwrap();
+        spawned.kill().await.unwrap();
     });
 }
 

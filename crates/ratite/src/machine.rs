@@ -91,9 +91,19 @@ impl Drop for Machine {
 
 impl Machine {
     pub(crate) fn of(running: Running) -> Self {
-        let running = Arc::new(running);
-        reach_server::serve(&running);
-        Self { running }
+        let machine = Self::unserved(running);
+        machine.serve();
+        machine
+    }
+
+    /// The same for one that is not ready yet: whoever wants to reach it waits for [`Machine::serve`].
+    pub(crate) fn unserved(running: Running) -> Self {
+        Self { running: Arc::new(running) }
+    }
+
+    /// Lets others reach it, if they may.
+    pub(crate) fn serve(&self) {
+        reach_server::serve(&self.running);
     }
 
     /// Executes a QMP command and returns its value.

@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -93,6 +94,17 @@ pub(crate) const RAM: &str = "ram";
 /// The file of disk `number`.
 pub(crate) fn disk(number: usize) -> String {
     format!("disk-{number}.qcow2")
+}
+
+/// Whether a file of this name is one of a template's, or was on its way to be its description.
+pub(crate) fn is_of_template(name: &OsStr) -> bool {
+    let is_disk = |name: &str| {
+        let number = name.strip_prefix("disk-").and_then(|rest| rest.strip_suffix(".qcow2"));
+        number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    name.to_str().is_some_and(|name| {
+        [MANIFEST, STATE, RAM].contains(&name) || is_disk(name) || name.starts_with(".tmp")
+    })
 }
 
 /// What a template's folder holds.

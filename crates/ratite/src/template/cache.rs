@@ -31,6 +31,7 @@ use crate::error::LaunchError;
 use crate::freeze::FreezeError;
 use crate::key;
 use crate::machine::Machine;
+use crate::manifest;
 use crate::manifest::MANIFEST;
 use crate::manifest::Manifest;
 use crate::manifest::TemplateError;
@@ -251,11 +252,10 @@ impl TemplateCache {
         check_name(name)?;
         let lock = self.lock(name).await?;
         let path = self.folder.join(name);
-        if path.join(MANIFEST).exists() {
+        // What is left of one that was being removed is nobody's.
+        if path.join(MANIFEST).exists() || remove(&path).is_err() {
             return Err(CacheError::Taken { name: name.into() });
         }
-        // What is left of one that was being removed.
-        remove(&path).map_err(|source| CacheError::Folder { path, source })?;
         Ok(Making::new(self.clone(), name.into(), None, config, lock))
     }
 
@@ -404,13 +404,20 @@ fn touch(template: &Path) {
     let _of_little_use = rustix::fs::utimensat(rustix::fs::CWD, template, &now, rustix::fs::AtFlags::empty());
 }
 
-/// Removes a template: first what makes it one, so that nobody takes the rest for it.
+/// Removes a template, or what is left of one: first what makes it one, so that nobody takes the rest for it. A folder in which
+/// there is anything else is somebody's own, and stays as it is.
 fn remove(template: &Path) -> io::Result<()> {
-    match std::fs::remove_file(template.join(MANIFEST)).and_then(|()| std::fs::remove_dir_all(template)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !template.exists() => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::remove_dir_all(template),
-        outcome => outcome,
+    let entries = match std::fs::read_dir(template) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?.collect::<io::Result<Vec<_>>>()?,
+    };
+    if let Some(other) = entries.iter().find(|entry| !manifest::is_of_template(&entry.file_name())) {
+        let reason = format!("`{}` in it is no part of a template", other.file_name().display());
+        return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, reason));
     }
+    let (first, rest): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.file_name() == MANIFEST);
+    first.iter().chain(&rest).try_for_each(|entry| std::fs::remove_file(entry.path()))?;
+    std::fs::remove_dir(template)
 }
 
 fn check_name(name: &str) -> Result<(), CacheError> {
@@ -440,6 +447,25 @@ mod tests {
         for name in ["", ".", "..", "-x", "a/b", "a b", "x.lock", "ä", &"x".repeat(201)] {
             assert!(check_name(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn only_what_is_a_templates_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (template, other) = (folder.path().join("template"), folder.path().join("documents"));
+        for (folder, names) in
+            [(&template, ["state", "ram", "disk-12.qcow2"]), (&other, ["state", "ram", "letter"])]
+        {
+            std::fs::create_dir(folder).unwrap();
+            names.iter().for_each(|name| std::fs::write(folder.join(name), "x").unwrap());
+        }
+
+        remove(&template).unwrap();
+        let refusal = remove(&other).unwrap_err();
+
+        assert!(!template.exists());
+        assert!(refusal.to_string().contains("`letter`"), "{refusal}");
+        assert_eq!(std::fs::read_dir(&other).unwrap().count(), 3);
     }
 
     #[test]

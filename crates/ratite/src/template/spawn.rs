@@ -245,7 +245,7 @@ pub(super) async fn restore(path: &Path, manifest: &Manifest, spawn: &Spawn) -> 
     };
     let vsock = spawn.vsock.or_else(|| body::has_vsock(&config.args).then(any_cid));
     let restoring = Restoring { body, ram, below: &below, vsock };
-    let machine = Machine::of(launch::launch(&config, None, Some(&restoring)).await?);
+    let machine = Machine::unserved(launch::launch(&config, None, Some(&restoring)).await?);
     let state = path.join(manifest::STATE);
     match load(&machine, manifest, &state, spawn.run.timeouts.command).await {
         Ok(()) => {
@@ -314,9 +314,11 @@ pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn
         client.execute(name, arguments).await.map_err(refused)?;
     }
     if spawn.paused {
+        machine.serve();
         return Ok(());
     }
     go_on(client).await?;
+    machine.serve();
     if let Some(agent) = machine.agent().filter(|_| manifest.agent_answers) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let agent = agent.clone().with_limit(CLOCK);

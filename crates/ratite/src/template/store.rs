@@ -27,15 +27,30 @@ pub enum StoreError {
     Taken {
         /// The place.
         path: PathBuf,
+        /// The template, which is where it was.
+        template: Template,
     },
-    /// The system refused. The template is gone.
+    /// The system refused.
     #[error("could not store the template at `{}`", path.display())]
     System {
         /// The place.
         path: PathBuf,
         /// What the system said; a place on another file system cannot be moved to.
         source: io::Error,
+        /// The template, if it is where it was; else it is at its new place, perhaps not on the disk yet.
+        template: Option<Template>,
     },
+}
+
+impl StoreError {
+    /// The template, if it is where it was.
+    #[must_use]
+    pub fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Held(template) | Self::Taken { template, .. } => Some(template),
+            Self::System { template, .. } => template.as_ref(),
+        }
+    }
 }
 
 /// A mark on a stored template that it is in use, for as long as this lives; any number may have one at once.
@@ -79,26 +94,39 @@ impl Template {
 }
 
 fn move_to(held: Held, path: &Path) -> Result<Template, StoreError> {
-    let fault = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
-            StoreError::Taken { path: path.to_owned() }
+    let moved = std::path::absolute(path).and_then(|there| {
+        rename(&held.path, &there)?;
+        Ok(there)
+    });
+    let there = match moved {
+        Ok(there) => there,
+        Err(source) => {
+            let (path, template) = (path.to_owned(), Template(Arc::new(held)));
+            return Err(match source.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
+                    StoreError::Taken { path, template }
+                }
+                _ => StoreError::System { path, source, template: Some(template) },
+            });
         }
-        _ => StoreError::System { path: path.to_owned(), source },
     };
-    let path_there = std::path::absolute(path).map_err(fault)?;
-    let Held { path: from, manifest, keeper } = held;
-    for entry in std::fs::read_dir(&from).map_err(fault)? {
-        File::open(entry.map_err(fault)?.path()).and_then(|file| file.sync_all()).map_err(fault)?;
+    let Held { manifest, keeper, .. } = held;
+    // The folder around it, if it had one, is empty now.
+    drop(keeper);
+    let fault = |source| StoreError::System { path: path.to_owned(), source, template: None };
+    let parent = there.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(fault)?;
+    tracing::debug!(template = %there.display(), "a template is stored");
+    let lease = Lease::take(&there).map_err(fault)?;
+    Ok(Template(Arc::new(Held { path: there, manifest, keeper: Keeper::Stored(lease) })))
+}
+
+/// Renames a template's folder once all that is in it is on the disk.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        File::open(entry?.path())?.sync_all()?;
     }
     tracing::debug!(template = %from.display(), "a template is on the disk");
     let flags = rustix::fs::RenameFlags::NOREPLACE;
-    rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &path_there, flags)
-        .map_err(|errno| fault(errno.into()))?;
-    let parent = path_there.parent().unwrap_or(Path::new("/"));
-    File::open(parent).and_then(|folder| folder.sync_all()).map_err(fault)?;
-    tracing::debug!(template = %path_there.display(), "a template is stored");
-    // The folder around it, if it had one, is empty now.
-    drop(keeper);
-    let lease = Lease::take(&path_there).map_err(fault)?;
-    Ok(Template(Arc::new(Held { path: path_there, manifest, keeper: Keeper::Stored(lease) })))
+    Ok(rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?)
 }
