@@ -231,6 +231,45 @@ fn what_one_spawn_writes_to_its_disk_nobody_else_sees() {
 }
 
 #[test]
+fn a_spawn_with_a_disk_is_frozen_when_its_template_is_nobodys_any_more() {
+    play(async |stage| {
+        let disk = format!("file={},format=raw,if=none,id=d0", image(stage, "disk.img"));
+        let config = config(stage).args(["-drive", &disk, "-device", "virtio-blk-pci,drive=d0"]);
+        let template = at_prompt(&config).await.freeze().await.unwrap();
+        let spawned = template.spawn_with(&here(stage)).await.unwrap();
+        drop(template);
+        sector(&spawned, "write -P 66 0 512").await;
+
+        let second = spawned.freeze().await.unwrap();
+
+        drop(spawned);
+        let spawned = second.spawn_with(&here(stage)).await.unwrap();
+        assert!(!sector(&spawned, "read -P 66 0 512").await.contains("verification failed"));
+        assert!(!sector(&spawned, "read -P 7 4096 512").await.contains("verification failed"));
+        spawned.kill().await.unwrap();
+    });
+}
+
+#[test]
+fn a_device_that_came_later_stands_in_the_way_and_a_balloon_is_no_reason_to_share_memory() {
+    play(async |stage| {
+        let machine = at_prompt(&config(stage)).await;
+        machine.cmd("device_add", json!({ "driver": "virtio-scsi-pci", "id": "late" })).await.unwrap();
+        let refusal = machine.freeze().await.unwrap_err();
+        assert!(matches!(&refusal, FreezeError::HotPlugged { device, .. } if device == "late"), "{refusal}");
+        echoes(&machine, "on it goes").await;
+        machine.kill().await.unwrap();
+
+        let balloon = config(stage).args(["-device", "virtio-balloon-pci,id=b"]);
+        let template = at_prompt(&balloon).await.freeze().await.unwrap();
+        assert!(!matches!(template.ram(), RamTransfer::Mapped));
+        let spawned = template.spawn_with(&here(stage)).await.unwrap();
+        echoes(&spawned, "with a balloon").await;
+        spawned.kill().await.unwrap();
+    });
+}
+
+#[test]
 fn no_spawn_is_the_twin_of_another() {
     play(async |stage| {
         let generation = async |machine: &Machine| machine.cmd("query-vm-generation-id", ()).await.unwrap();

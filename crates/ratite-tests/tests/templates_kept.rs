@@ -44,6 +44,14 @@ fn a_template_stays_where_it_is_stored_and_is_refused_when_it_is_damaged() {
         echoes(&spawned, "stored").await;
         spawned.kill().await.unwrap();
 
+        // What the guest was booted from counts, too.
+        let boot = stage.path("boot.img");
+        let as_it_was = std::fs::read(&boot).unwrap();
+        std::fs::write(&boot, [0; 512]).unwrap();
+        let refusal = open().await.unwrap_err();
+        assert!(matches!(&refusal, TemplateError::Changed { file } if *file == boot), "{refusal}");
+        std::fs::write(&boot, as_it_was).unwrap();
+        open().await.expect("it is as it was");
         for name in ["ram", "state"] {
             let file = OpenOptions::new().write(true).open(place.join(name)).unwrap();
             let length = file.metadata().unwrap().len();

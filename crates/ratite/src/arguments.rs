@@ -97,6 +97,42 @@ pub(crate) fn has_memory_of_its_own(arguments: &[OsString]) -> bool {
     named || nodes || given(arguments, "mem-path").next().is_some()
 }
 
+/// A memory backend in a file that is shared with whoever else maps that.
+pub(crate) fn shared_file(arguments: &[OsString]) -> Option<String> {
+    given(arguments, "object").find_map(|(_, value)| {
+        let text = value.to_string_lossy();
+        let (kind, is_shared) = match serde_json::from_str::<serde_json::Value>(&text) {
+            Ok(object) => (object["qom-type"].as_str().map(str::to_owned), object["share"] == true),
+            Err(_) => {
+                let options = Options::parse(value);
+                let kind = options.implied().or_else(|| options.get("qom-type"));
+                (kind.map(|kind| kind.to_string_lossy().into_owned()), options.is_on("share"))
+            }
+        };
+        (kind.as_deref() == Some("memory-backend-file") && is_shared).then(|| text.into_owned())
+    })
+}
+
+/// The ids of the devices among the arguments that have one.
+pub(crate) fn device_ids(arguments: &[OsString]) -> Vec<String> {
+    let id = |value: &OsStr| match serde_json::from_str::<serde_json::Value>(&value.to_string_lossy()) {
+        Ok(device) => device["id"].as_str().map(str::to_owned),
+        Err(_) => Options::parse(value).get("id").map(|id| id.to_string_lossy().into_owned()),
+    };
+    given(arguments, "device").filter_map(|(_, value)| id(value)).collect()
+}
+
+/// The accelerators among the arguments.
+pub(crate) fn accelerators(arguments: &[OsString]) -> Vec<String> {
+    let word = |value: &OsStr| value.to_string_lossy().into_owned();
+    let own = given(arguments, "accel").map(|(_, value)| word(value));
+    let of_machine = ["machine", "M"].iter().flat_map(|name| given(arguments, name));
+    let of_machine = of_machine.filter_map(|(_, value)| Options::parse(value).get("accel").map(word));
+    let short =
+        arguments.iter().filter(|argument| is_option(argument, "enable-kvm")).map(|_| "kvm".to_owned());
+    own.chain(of_machine).chain(short).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +175,18 @@ mod tests {
 
         assert!(has_device(&arguments, &["vmgenid"]) && has_device(&arguments, &["virtio-rng-pci"]));
         assert!(!has_device(&arguments, &["virtio-net-pci"]));
+    }
+
+    #[test]
+    fn accelerators_are_found_in_all_ways_of_naming_them() {
+        assert_eq!(
+            accelerators(&words("-accel tcg -M q35,accel=kvm:tcg -enable-kvm")),
+            ["tcg", "kvm:tcg", "kvm"]
+        );
+        assert_eq!(
+            device_ids(&words(r#"-device x,id=a -device {"driver":"x","id":"b"} -device y"#)),
+            ["a", "b"]
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod recipe;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -270,7 +271,10 @@ fn check(config: &MachineConfig, descriptors: usize) -> Result<(), NotFreezable>
         () if config.monitor == Monitor::Off => Err(NotFreezable::NoMonitor),
         () if descriptors > 0 => Err(NotFreezable::Descriptors { number: descriptors }),
         () if config.working_folder == WorkingFolder::Work => Err(NotFreezable::InWorkFolder),
-        () => Ok(()),
+        () => match arguments::shared_file(&config.args) {
+            Some(backend) => Err(NotFreezable::SharedMemory { argument: backend }),
+            None => Ok(()),
+        },
     }
 }
 
@@ -284,6 +288,15 @@ fn folder(config: &MachineConfig) -> PathBuf {
 }
 
 fn ram(config: &MachineConfig) -> Ram {
+    let gives_back = ["virtio-balloon", "virtio-mem"];
+    let mut devices = devices(&config.args);
+    if let Some((_, device)) = devices.find(|(_, device)| gives_back.iter().any(|it| device.starts_with(it)))
+    {
+        // QEMU gives pages back to the file itself, where others have them, too.
+        return Ram::Theirs {
+            because: format!("its device `{device}` would reach into the file under its RAM"),
+        };
+    }
     if arguments::has_memory_of_its_own(&config.args) {
         return Ram::Theirs { because: "its arguments put its RAM into backends of their own".into() };
     }
@@ -304,8 +317,20 @@ const ALIGNED: u64 = 8192;
 /// Makes the file for the RAM, with room for all of it: a guest that wrote to a page for which a full disk has none would be
 /// killed by SIGBUS.
 fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+    give_room(&OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?, bytes)
+}
+
+/// Gives the file of a machine's RAM back the room that a template had no need of.
+pub(crate) fn reserve_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    give_room(&file, bytes)
+}
+
+fn give_room(file: &File, bytes: u64) -> io::Result<()> {
+    let reserved =
+        rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes));
+    match reserved {
         // A file system that cannot promise room has none to promise.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
         outcome => Ok(outcome?),
@@ -369,7 +394,7 @@ mod tests {
             ),
         );
         assert_eq!(std::fs::metadata(files.ram.unwrap()).unwrap().len(), 8 << 20);
-        assert_eq!(disks::chain(&files.overlays[0]), [files.overlays[0].clone(), image]);
+        assert_eq!(disks::chain(&files.overlays[0]).unwrap(), [files.overlays[0].clone(), image]);
     }
 
     #[test]
@@ -407,17 +432,20 @@ mod tests {
 
         assert!(because(&MachineConfig::new("qemu-system-arm")).contains("`-m`"));
         assert!(because(&pc().args(["-m", "1b"])).contains("multiple"));
+        assert!(because(&pc().args(["-device", "virtio-balloon-pci"])).contains("virtio-balloon-pci"));
         assert!(because(&pc().args(["-machine", "memory-backend=x"])).contains("their own"));
         assert!(Body::plain(&pc(), 0, Path::new("/")).is_ok());
     }
 
     #[test]
     fn what_belongs_to_this_program_alone_is_refused() {
-        let null = || std::fs::File::open("/dev/null").unwrap();
+        let null = || File::open("/dev/null").unwrap();
         let refusal = |config: MachineConfig| Body::freezable(&config).unwrap_err();
 
         assert!(matches!(refusal(pc().without_monitor()), NotFreezable::NoMonitor));
         assert!(matches!(refusal(pc().in_work_folder()), NotFreezable::InWorkFolder));
+        let shared = ["-object", "memory-backend-file,id=m,size=1M,mem-path=/x,share=on"];
+        assert!(matches!(refusal(pc().args(shared)), NotFreezable::SharedMemory { .. }));
         let passed = crate::config::PassedFd::at(null(), 9);
         assert!(matches!(refusal(pc().fd(passed)), NotFreezable::Descriptors { number: 1 }));
     }

@@ -41,6 +41,12 @@ pub enum NotFreezable {
         /// How many.
         number: usize,
     },
+    /// Its RAM, or a part of it, is in a file that each machine of the same arguments would write to.
+    #[error("its memory backend `{argument}` is a file that others share; leave out `share=on`")]
+    SharedMemory {
+        /// The argument that gives it.
+        argument: String,
+    },
     /// Nobody can ask it to save its state.
     #[error("it has no QMP monitor, over which its state is asked for")]
     NoMonitor,
@@ -168,11 +174,21 @@ pub(crate) fn with_overlays(
     changed
 }
 
+/// Options whose files are written, and so are nothing that a machine depends on.
+const WRITTEN: [&str; 12] = [
+    "D", "pidfile", "chardev", "serial", "parallel", "debugcon", "monitor", "qmp", "trace", "name", "append",
+    "object",
+];
+
 /// Every regular file that the arguments name, and the images below those that are overlays: what a machine depends on
-/// besides its arguments.
+/// besides its arguments. Files that QEMU writes are left out.
 pub(crate) fn named_files(arguments: &[OsString], folder: &Path) -> BTreeSet<PathBuf> {
     let mut files = BTreeSet::new();
-    for argument in arguments {
+    let is_written = |place: usize| {
+        let option = place.checked_sub(1).map(|before| &arguments[before]);
+        option.is_some_and(|option| WRITTEN.iter().any(|name| arguments::is_option(option, name)))
+    };
+    for (_, argument) in arguments.iter().enumerate().filter(|(place, _)| !is_written(*place)) {
         let mut names = vec![argument.clone()];
         names.extend(Options::parse(argument).values().map(OsStr::to_owned));
         if let Some(node) = argument.to_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
@@ -197,12 +213,23 @@ fn below(path: &Path) -> Option<PathBuf> {
 }
 
 /// An image and all that are below it.
-pub(crate) fn chain(path: &Path) -> Vec<PathBuf> {
-    let mut chain = vec![path.to_owned()];
-    while let Some(next) = below(&chain[chain.len() - 1]).filter(|next| !chain.contains(next)) {
-        chain.push(next);
+///
+/// # Errors
+/// [`NotFreezable::Image`], with the one that cannot be looked at.
+pub(crate) fn chain(path: &Path) -> Result<Vec<PathBuf>, NotFreezable> {
+    let mut chain = Vec::new();
+    let mut next = Some(path.to_owned());
+    while let Some(path) = next.filter(|path| !chain.contains(path)) {
+        let image = Image::look(&path, None);
+        // What QEMU alone can measure has no image below it that ratite could put one on.
+        next = match image {
+            Ok(image) => image.backing,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            Err(source) => return Err(NotFreezable::Image { path, source }),
+        };
+        chain.push(path);
     }
-    chain
+    Ok(chain)
 }
 
 fn is_regular(path: &Path) -> bool {
@@ -282,6 +309,8 @@ mod tests {
 
         let names = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap());
         assert_eq!(names.collect::<Vec<_>>(), ["a.img", "b.img", "top.qcow2"]);
-        assert_eq!(chain(&folder.path().join("top.qcow2")).len(), 2);
+        assert_eq!(chain(&folder.path().join("top.qcow2")).unwrap().len(), 2);
+        std::fs::remove_file(below).unwrap();
+        assert!(chain(&folder.path().join("top.qcow2")).unwrap_err().to_string().contains("a.img"));
     }
 }

@@ -1,8 +1,11 @@
 //! What one machine is made of: its body, with the files that are this machine's alone.
 
+use std::any::Any;
 use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::body;
 use crate::body::Body;
@@ -13,17 +16,27 @@ use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
 
 /// What the machine was made of, for one who wants to make it again.
-#[derive(Debug)]
 pub(crate) enum Frame {
     /// Its description without what takes the most room: the arguments, which are the last words of its command line, and
     /// the descriptors.
     Plain { config: Box<MachineConfig>, arguments: usize, descriptors: usize },
-    /// Of a body, with files of its own.
-    Made { body: Box<Body>, files: Files },
+    /// Of a body, with files of its own; `below` is what its disks are on, if that could go.
+    Made { body: Box<Body>, files: Files, below: Option<Below> },
 }
 
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain { config, .. } => config.fmt(f),
+            Self::Made { body, .. } => body.fmt(f),
+        }
+    }
+}
+
+/// What holds the files under a machine's disks: the template that it was made of.
+pub(crate) type Below = Arc<dyn Any + Send + Sync>;
+
 /// A machine that is to wait for the state of another one.
-#[derive(Debug)]
 pub(crate) struct Restoring<'a> {
     pub(crate) body: &'a Body,
     pub(crate) ram: Restored<'a>,
@@ -31,6 +44,7 @@ pub(crate) struct Restoring<'a> {
     pub(crate) below: &'a [PathBuf],
     /// The context id of its vsock device, if it has one.
     pub(crate) vsock: Option<u32>,
+    pub(crate) holder: Below,
 }
 
 /// What the machine is made of: with files in its work folder, if it can be frozen or is restored.
@@ -57,7 +71,7 @@ pub(crate) fn make<'a>(
             let frame = Frame::Plain { config: Box::new(described), arguments, descriptors };
             return Ok((Cow::Borrowed(config), frame));
         }
-        Some(Restoring { body, ram, below, vsock }) => {
+        Some(Restoring { body, ram, below, vsock, .. }) => {
             let made = body.restored(*ram, below, work_folder, &prefix);
             let renewed = made.map(|(mut arguments, files)| {
                 vsock.iter().for_each(|cid| body::renew_vsock(&mut arguments, *cid));
@@ -68,5 +82,7 @@ pub(crate) fn make<'a>(
     };
     let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
     let (args, files) = made.map_err(fault)?;
-    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), Frame::Made { body: Box::new(body), files }))
+    let below = restoring.filter(|_| !files.overlays.is_empty()).map(|it| Arc::clone(&it.holder));
+    let frame = Frame::Made { body: Box::new(body), files, below };
+    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), frame))
 }

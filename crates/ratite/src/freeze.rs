@@ -5,8 +5,11 @@
 //!            └────────┴──────────────┴────────────────────┴──────────┘ fails ─► all back ─► the machine goes on
 //! ```
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +22,10 @@ use rustix::fs::SeekFrom;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+use crate::arguments;
+use crate::body;
 use crate::body::Body;
 use crate::body::Files;
 use crate::body::Ram;
@@ -31,6 +37,7 @@ use crate::disks::NotFreezable;
 use crate::error::LaunchError;
 use crate::error::ShutdownError;
 use crate::exit::ProcessExit;
+use crate::frame::Below;
 use crate::frame::Frame;
 use crate::manifest;
 use crate::manifest::Facts;
@@ -92,6 +99,17 @@ pub enum FreezeError {
         /// What the system said.
         source: io::Error,
     },
+    /// A device was plugged in or out since the start, which a restored machine would not know of.
+    #[error("the machine cannot be frozen: its device `{device}` was plugged {how} after its start")]
+    HotPlugged {
+        /// The device's id.
+        device: String,
+        /// `in` or `out`.
+        how: &'static str,
+    },
+    /// Somebody else has let the machine go on while it was frozen.
+    #[error("somebody has let the machine go on while it was being frozen")]
+    WentOn,
     /// The machine has ended.
     #[error("the machine has ended: QEMU {0}")]
     Exited(ProcessExit),
@@ -104,13 +122,14 @@ pub enum FreezeError {
 }
 
 /// A machine that was frozen.
-#[derive(Debug)]
 pub(crate) struct Frozen {
     /// Goes with its last holder.
     pub(crate) folder: WorkFolder,
     /// The template in it.
     pub(crate) path: PathBuf,
     pub(crate) manifest: Manifest,
+    /// What the template's disks are on in turn.
+    pub(crate) below: Option<Below>,
 }
 
 /// The folder of the template, in a folder that is removed if we are.
@@ -162,6 +181,8 @@ struct Course {
     saving: Option<Before>,
     /// What was moved, and from where.
     moved: Vec<(PathBuf, PathBuf)>,
+    /// What reads and seals the files, on a thread of its own.
+    writing: Option<JoinHandle<io::Result<Manifest>>>,
 }
 
 impl Course {
@@ -172,7 +193,7 @@ impl Course {
         }
         let client = &running.monitor.as_ref().ok_or(NotFreezable::NoMonitor)?.client;
         let (body, files) = match &running.frame {
-            Frame::Made { body, files } => (Body::clone(body), files.clone()),
+            Frame::Made { body, files, .. } => (Body::clone(body), files.clone()),
             Frame::Plain { config, arguments, descriptors } => {
                 let words = running.command_line.words();
                 let args = words[words.len() - arguments..].to_vec();
@@ -206,6 +227,12 @@ impl Course {
         files: &Files,
     ) -> Result<(PathBuf, Manifest), FreezeError> {
         look_for_obstacles(client, files).await?;
+        look_for_hot_plugged(client, running.command_line.words()).await?;
+        let mut images = BTreeSet::new();
+        for overlay in &files.overlays {
+            images.extend(disks::chain(overlay)?.into_iter().skip(1));
+        }
+        images.extend(disks::named_files(&body.recipe.arguments(), &body.recipe.folder()));
         let before = Before::of(client).await.map_err(FreezeError::Save)?;
         let (way, because) = way(client, &body, files, &before).await?;
         let agent_answers = match &running.agent {
@@ -216,7 +243,7 @@ impl Course {
         let folder = WorkFolder::make(base, false).map_err(FreezeError::Folder)?;
         let path = self.folder.insert(folder).path().join(TEMPLATE);
         let fault = |source| FreezeError::Files { folder: path.clone(), source };
-        std::fs::create_dir(&path).map_err(fault)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(fault)?;
 
         let status: Value = ask(client, "query-status", ()).await?;
         if status["running"] == true {
@@ -235,21 +262,23 @@ impl Course {
         let version = version(&ask(client, "query-version", ()).await?);
         self.take(files, way, &path).map_err(fault)?;
         tracing::debug!(template = %path.display(), "a machine's RAM and disks are a template's");
-        let images = files.overlays.iter().enumerate();
-        let images =
-            images.flat_map(|(number, _)| disks::chain(&path.join(manifest::disk(number))).split_off(1));
-        let images = images.collect();
         let last_line = |console: &Console| String::from_utf8_lossy(&console.last_line()).into_owned();
         let consoles = running.consoles.iter();
         let standing = consoles.map(|(name, console)| (name.clone(), last_line(console))).collect();
         let facts = Facts { body, way, because, version, agent_answers, standing };
         let there = path.clone();
-        // What was written is read once more.
-        let manifest = aside(move || {
+        // What was written is read once more. It goes on when nobody waits for it any more, so it is not to be forgotten.
+        let writing = tokio::spawn(aside(move || {
             free_holes(&there.join(manifest::RAM));
-            Manifest::write(&there, facts, images)
-        });
-        let manifest = manifest.await.map_err(fault)?;
+            Manifest::write(&there, facts, images.into_iter().collect())
+        }));
+        let manifest =
+            self.writing.insert(writing).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        self.writing = None;
+        let manifest = manifest.map_err(fault)?;
+        if ask(client, "query-status", ()).await?["running"] == true {
+            return Err(FreezeError::WentOn);
+        }
         tracing::debug!(template = %path.display(), "a template is written down");
         Ok((path, manifest))
     }
@@ -260,7 +289,11 @@ impl Course {
         let (path, manifest) = template;
         shutdown::kill(running).await.map_err(FreezeError::Unkillable)?;
         tracing::debug!(template = %path.display(), "a machine is frozen");
-        Ok(Frozen { folder, path, manifest })
+        let below = match &running.frame {
+            Frame::Made { below, .. } => below.clone(),
+            Frame::Plain { .. } => None,
+        };
+        Ok(Frozen { folder, path, manifest, below })
     }
 
     /// Moves what is the machine's own to the template.
@@ -276,10 +309,18 @@ impl Course {
     }
 
     /// Has the machine go on as it was.
-    async fn undo(self, running: &Running) {
+    async fn undo(mut self, running: &Running) {
+        if let Some(writing) = self.writing.take() {
+            // Not while the machine goes on.
+            let _written_for_nobody = writing.await;
+        }
         for (from, to) in self.moved.iter().rev() {
             if let Err(error) = std::fs::rename(to, from) {
                 tracing::warn!(%error, file = %from.display(), "could not give a machine its file back");
+            } else if to.ends_with(manifest::RAM)
+                && let Err(error) = body::reserve_again(from)
+            {
+                tracing::warn!(%error, file = %from.display(), "there is no room for all of a machine's RAM any more");
             }
         }
         let Some(monitor) = &running.monitor else { return };
@@ -343,6 +384,21 @@ async fn look_for_obstacles(client: &Client, files: &Files) -> Result<(), Freeze
     if reasons.is_empty() { Ok(()) } else { Err(FreezeError::Blocked { reasons }) }
 }
 
+/// Whether the devices that have an id are those of the command line.
+async fn look_for_hot_plugged(client: &Client, words: &[OsString]) -> Result<(), FreezeError> {
+    let there = ask(client, "qom-list", json!({ "path": "/machine/peripheral" })).await?;
+    let is_device = |it: &&Value| it["type"].as_str().is_some_and(|kind| kind.starts_with("child<"));
+    let there = there.as_array().into_iter().flatten().filter(is_device);
+    let there: Vec<_> = there.filter_map(|it| it["name"].as_str()).map(str::to_owned).collect();
+    let described = arguments::device_ids(words);
+    let differs = |from: &[String], to: &[String]| from.iter().find(|id| !to.contains(id)).cloned();
+    match (differs(&there, &described), differs(&described, &there)) {
+        (Some(device), _) => Err(FreezeError::HotPlugged { device, how: "in" }),
+        (None, Some(device)) => Err(FreezeError::HotPlugged { device, how: "out" }),
+        (None, None) => Ok(()),
+    }
+}
+
 /// How the RAM is to travel, and why not in the best way.
 async fn way(
     client: &Client,
@@ -362,7 +418,7 @@ async fn way(
             // What else is shared would be left out, too.
             let backends = ask(client, "query-memdev", ()).await?;
             let is_shared =
-                |backend: &&Value| backend["share"] == true && backend["id"] != json!(crate::body::BACKEND);
+                |backend: &&Value| backend["share"] == true && backend["id"] != json!(body::BACKEND);
             match backends.as_array().into_iter().flatten().find(is_shared) {
                 None => return Ok((Way::Left, None)),
                 Some(backend) => format!("the memory backend {} is shared with others", backend["id"]),

@@ -1,6 +1,5 @@
 //! What a template depends on, as a digest: the QEMU, the description, and the files that it names.
 
-use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
 use std::io::Write;
@@ -8,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::arguments;
 use crate::body::Recipe;
 use crate::config::MachineConfig;
 use crate::config::WorkingFolder;
@@ -37,7 +37,9 @@ pub(crate) fn digest(key: &str, config: &MachineConfig, notes: &Path) -> io::Res
     for file in files(config, &folder) {
         texts.push(content(&file, notes)?);
     }
-    if config.accelerators.iter().chain(&said(config)).any(|it| !is_independent(it)) {
+    let named = config.accelerators.iter().map(|it| it.to_string_lossy().into_owned());
+    let named: Vec<_> = named.chain(arguments::accelerators(&config.args)).collect();
+    if named.is_empty() || named.iter().any(|it| !is_independent(it)) {
         texts.push(processor());
     }
     Ok(Digest::of_texts(texts.iter().map(String::as_bytes)).as_str().to_owned())
@@ -54,7 +56,9 @@ fn content(path: &Path, notes: &Path) -> io::Result<String> {
     }
     let named = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display()));
     let seal = Seal::of(path).map_err(named)?;
-    if let Err(error) = write(&note, &seal) {
+    if seal.is_settled()
+        && let Err(error) = write(&note, &seal)
+    {
         tracing::debug!(%error, file = %path.display(), "it has to be read the next time, too");
     }
     Ok(seal.digest().map(|digest| digest.as_str().to_owned()).unwrap_or_default())
@@ -83,15 +87,10 @@ fn files(config: &MachineConfig, folder: &Path) -> Vec<PathBuf> {
     disks::named_files(&config.args, folder).into_iter().collect()
 }
 
-/// The accelerators among the arguments.
-fn said(config: &MachineConfig) -> Vec<OsString> {
-    crate::arguments::given(&config.args, "accel").map(|(_, value)| value.to_owned()).collect()
-}
-
 /// Whether a machine under this accelerator is the same on every host.
-fn is_independent(accelerator: &OsString) -> bool {
-    let text = accelerator.to_string_lossy();
-    text.starts_with("tcg") || text.starts_with("qtest")
+fn is_independent(accelerator: &str) -> bool {
+    let kind = accelerator.split(',').next().unwrap_or_default();
+    ["tcg", "qtest"].contains(&kind)
 }
 
 /// What tells this host's processor from others: the kind of the first, with what it can do.

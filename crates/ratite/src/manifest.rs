@@ -43,7 +43,7 @@ pub enum TemplateError {
         /// Why not.
         reason: String,
     },
-    /// A file that it needs is gone.
+    /// A file or a folder that it needs is gone.
     #[error("`{}`, which the template needs, is gone", file.display())]
     Gone {
         /// The file: the template's own, or an image below its disks.
@@ -77,6 +77,20 @@ pub enum TemplateError {
         /// The version that is there, if it came to be asked.
         is: Option<String>,
     },
+}
+
+impl TemplateError {
+    /// Whether the template itself is no good, so that another one may take its place; not if it only could not be read now.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { source, .. } | Self::Gone { source, .. } => {
+                [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&source.kind())
+            }
+            Self::Unreadable { .. } | Self::Size { .. } | Self::Changed { .. } | Self::OtherQemu { .. } => {
+                true
+            }
+        }
+    }
 }
 
 fn now(is: Option<&str>) -> String {
@@ -126,7 +140,7 @@ pub(crate) struct Manifest {
     state: Seal,
     ram: Option<Seal>,
     disks: Vec<Seal>,
-    /// The images below the disks, as they were.
+    /// The images below the disks, and what else the arguments name, as they were.
     images: Vec<(PathBuf, Seal)>,
 }
 
@@ -160,7 +174,7 @@ impl Manifest {
         let seal = |name: &str| Seal::of(&folder.join(name));
         let ram = (way == Way::Left).then(|| seal(RAM)).transpose()?;
         let disks = (0..body.disks.len()).map(|number| seal(&disk(number))).collect::<io::Result<_>>()?;
-        let images = images.into_iter().map(|path| Ok((path.clone(), Seal::without_reading(&path)?)));
+        let images = images.into_iter().map(|path| Ok((path.clone(), Seal::light(&path)?)));
         let images = images.collect::<io::Result<_>>()?;
         let binary =
             binary(&body).map(|path| Ok::<_, io::Error>((path.clone(), Seal::of(&path)?))).transpose()?;
@@ -213,6 +227,10 @@ impl Manifest {
     /// # Errors
     /// [`TemplateError`], naming what is not.
     pub(crate) fn check(&self, folder: &Path) -> Result<(), TemplateError> {
+        let working = self.body.recipe.folder();
+        if !working.is_dir() {
+            return Err(TemplateError::Gone { file: working, source: io::ErrorKind::NotADirectory.into() });
+        }
         if let Some((_, seal)) = &self.qemu.binary {
             self.check_binary(seal)?;
         }
@@ -226,6 +244,19 @@ impl Manifest {
         self.images.iter().try_for_each(|(path, seal)| check_file(path, seal))
     }
 
+    /// Whether no file was touched since it was sealed, as far as times tell: that is known without reading any.
+    pub(crate) fn is_untouched(&self, folder: &Path) -> bool {
+        let own = [(STATE.to_owned(), Some(&self.state)), (RAM.to_owned(), self.ram.as_ref())];
+        let disks = self.disks.iter().enumerate().map(|(number, seal)| (disk(number), Some(seal)));
+        let mut own =
+            own.into_iter().chain(disks).filter_map(|(name, seal)| Some((folder.join(name), seal?)));
+        let is_same_qemu = |seal: &Seal| binary(&self.body).is_some_and(|path| seal.is_untouched(&path));
+        self.qemu.binary.as_ref().is_none_or(|(_, seal)| is_same_qemu(seal))
+            && own.all(|(path, seal)| seal.is_untouched(&path))
+            && self.images.iter().all(|(path, seal)| seal.is_untouched(path))
+            && self.body.recipe.folder().is_dir()
+    }
+
     /// The same, with seals that are known without being read from now on: a copy of a template has files of its own.
     ///
     /// # Errors
@@ -237,6 +268,9 @@ impl Manifest {
         is_new |= self.ram.as_mut().is_some_and(|seal| again(seal, &folder.join(RAM)));
         for (number, seal) in self.disks.iter_mut().enumerate() {
             is_new |= again(seal, &folder.join(disk(number)));
+        }
+        for (path, seal) in &mut self.images {
+            is_new |= again(seal, path);
         }
         if let (Some((_, seal)), Some(path)) = (&mut self.qemu.binary, binary(&self.body)) {
             is_new |= again(seal, &path);

@@ -12,6 +12,7 @@ use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -195,7 +196,8 @@ async fn save_stream(
     watched: &Listener,
     silence: Duration,
 ) -> Result<(), MigrationError> {
-    let file = File::options().write(true).create_new(true).open(path).map_err(MigrationError::File)?;
+    let file =
+        File::options().write(true).create_new(true).mode(0o600).open(path).map_err(MigrationError::File)?;
     let (ours, theirs) = UnixStream::pair().map_err(MigrationError::File)?;
     let line = Line::new(ours);
     give(client, theirs).await?;
@@ -333,15 +335,19 @@ impl Line {
     /// Writes to `file` what QEMU sends, up to its end.
     fn copy_to(&self, file: File) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let stream = self.stream.try_clone()?;
-        self.spawn("ratite-save", move |progress| copy(stream, file, &progress))
+        self.spawn("ratite-save", move |progress| {
+            // With a full disk nobody reads any more, and QEMU is to know.
+            copy(&stream, file, &progress).inspect_err(|_| drop(stream.shutdown(Shutdown::Both)))
+        })
     }
 
     /// Sends all of `file`, and the end after it.
     fn copy_from(&self, file: File) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let stream = self.stream.try_clone()?;
         self.spawn("ratite-load", move |progress| {
-            copy(file, &stream, &progress)?;
-            stream.shutdown(Shutdown::Write)
+            let copied = copy(file, &stream, &progress);
+            let _ended = stream.shutdown(if copied.is_ok() { Shutdown::Write } else { Shutdown::Both });
+            copied
         })
     }
 

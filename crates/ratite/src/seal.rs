@@ -9,6 +9,8 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -21,6 +23,12 @@ pub(crate) struct Seal {
     /// Of the content; `None` where it was too dear.
     digest: Option<Digest>,
 }
+
+/// How large a file may be to be read for a digest while somebody waits.
+const SOON_READ: u64 = 256 << 20;
+
+/// Longer than a file system's clock takes to go on.
+const CLOCK_TICKS: Duration = Duration::from_millis(100);
 
 /// How a file that was sealed differs from what it was.
 #[derive(Debug)]
@@ -37,8 +45,30 @@ impl Seal {
     /// Seals a file, which is read for that.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let digest = Some(Digest::of(&file)?);
-        Ok(Self { stamp: Stamp::of(&file.metadata()?), digest })
+        // Before it is read: whoever writes to it meanwhile breaks the seal.
+        let stamp = Stamp::of(&file.metadata()?);
+        Ok(Self { stamp, digest: Some(Digest::of(&file)?) })
+    }
+
+    /// Seals a file; with a digest only where that is soon made.
+    pub(crate) fn light(path: &Path) -> io::Result<Self> {
+        match std::fs::metadata(path)?.len() <= SOON_READ {
+            true => Self::of(path),
+            false => Self::without_reading(path),
+        }
+    }
+
+    /// Whether the file was left alone for so long that its next change will have another time.
+    pub(crate) fn is_settled(&self) -> bool {
+        let (seconds, nanoseconds) = self.stamp.changed;
+        let changed = Duration::new(seconds.unsigned_abs(), u32::try_from(nanoseconds).unwrap_or_default());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(changed) > CLOCK_TICKS
+    }
+
+    /// Whether this is the very file, which nobody has written to since, by its times alone.
+    pub(crate) fn is_untouched(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp)
     }
 
     /// Seals a file by its size and times alone.

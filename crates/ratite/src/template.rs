@@ -11,6 +11,7 @@ mod pool;
 mod spawn;
 mod store;
 
+use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use spawn::SpawnError;
 pub use store::StoreError;
 
 use crate::body::Way;
+use crate::frame::Below;
 use crate::freeze;
 use crate::freeze::FreezeError;
 use crate::freeze::Frozen;
@@ -51,6 +53,17 @@ struct Held {
     path: PathBuf,
     manifest: Manifest,
     keeper: Keeper,
+    /// What its disks are on in turn: the template of the machine that was frozen, where that was restored itself.
+    below: HeldBelow,
+}
+
+/// Held, not looked at.
+struct HeldBelow(#[expect(dead_code, reason = "it is held, not read")] Option<Below>);
+
+impl fmt::Debug for HeldBelow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeldBelow")
+    }
 }
 
 /// What keeps a template from going.
@@ -95,8 +108,9 @@ impl Machine {
     /// [`FreezeError`], with the device or the job that is to blame. The machine goes on as it was; what there is of a template is
     /// removed.
     pub async fn freeze(&self) -> Result<Template, FreezeError> {
-        let Frozen { folder, path, manifest } = freeze::freeze(&self.running).await?;
-        Ok(Template(Arc::new(Held { path, manifest, keeper: Keeper::Temporary(folder) })))
+        let Frozen { folder, path, manifest, below } = freeze::freeze(&self.running).await?;
+        let below = HeldBelow(below);
+        Ok(Template(Arc::new(Held { path, manifest, keeper: Keeper::Temporary(folder), below })))
     }
 }
 
@@ -114,10 +128,11 @@ impl Template {
     }
 
     fn open_here(path: PathBuf) -> Result<Self, TemplateError> {
-        let manifest = Manifest::read(&path)?.checked(&path)?;
+        // First, so that nobody removes what is just being looked at.
         let lease = Lease::take(&path);
         let lease = lease.map_err(|source| TemplateError::Missing { folder: path.clone(), source })?;
-        Ok(Self(Arc::new(Held { path, manifest, keeper: Keeper::Stored(lease) })))
+        let manifest = Manifest::read(&path)?.checked(&path)?;
+        Ok(Self(Arc::new(Held { path, manifest, keeper: Keeper::Stored(lease), below: HeldBelow(None) })))
     }
 
     /// A machine that goes on where the template was frozen, with nothing but defaults; see [`Template::spawn_with`].
@@ -150,8 +165,12 @@ impl Template {
 
     /// The same, standing still.
     async fn restored(&self, spawn: &Spawn) -> Result<Machine, SpawnError> {
-        self.0.manifest.check(&self.0.path)?;
-        spawn::restore(&self.0.path, &self.0.manifest, spawn).await
+        if !self.0.manifest.is_untouched(&self.0.path) {
+            // They may have to be read.
+            let held = Arc::clone(&self.0);
+            aside(move || held.manifest.check(&held.path)).await?;
+        }
+        spawn::restore(&self.0.path, &self.0.manifest, spawn, self.0.clone()).await
     }
 
     /// A pool of machines that are restored ahead, of which `size` stand ready; see [`Pool`].

@@ -236,10 +236,18 @@ impl TemplateCache {
         match Template::open(&path).await {
             // Somebody else has made it meanwhile.
             Ok(template) => return Ok(Place::Filled(template)),
-            Err(error) => {
+            Err(error) if error.is_damage() => {
                 tracing::debug!(%error, template = %path.display(), "a template is to be made");
-                remove(&path).map_err(|source| CacheError::Folder { path: path.clone(), source })?;
+                let fault = |source| CacheError::Folder { path: path.clone(), source };
+                let _lease = match Lease::alone(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    lease => {
+                        Some(lease.map_err(fault)?.ok_or_else(|| CacheError::InUse { name: name.clone() })?)
+                    }
+                };
+                remove(&path).map_err(fault)?;
             }
+            Err(error) => return Err(error.into()),
         }
         Ok(Place::Empty(Box::new(Making::new(self.clone(), name, Some(key.into()), config, lock))))
     }
@@ -284,7 +292,9 @@ impl TemplateCache {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(fault)?.path();
-            if path.join(MANIFEST).exists() {
+            // Also what is left of one whose removal was broken off.
+            let is_state = || path.join(manifest::STATE).exists() || path.join(manifest::RAM).exists();
+            if path.join(MANIFEST).exists() || is_state() {
                 found.extend(entry_of(path));
             }
         }

@@ -106,7 +106,8 @@ impl Pool {
     /// # Errors
     /// [`SpawnError`]: why the machine that was to come could not be made; the next one is tried after that.
     pub async fn take(&self) -> Result<Machine, SpawnError> {
-        loop {
+        // All that stood ready may have died; one that was made for this may not.
+        for _ in 0..=self.size {
             let (outcome, place) = self.next().await;
             let machine = outcome?;
             if !machine.is_running() {
@@ -122,6 +123,7 @@ impl Pool {
             drop(place);
             return Ok(machine);
         }
+        Err(SpawnError::Died { number: self.size + 1 })
     }
 
     async fn next(&self) -> Ready {

@@ -22,6 +22,7 @@ use crate::error::LaunchError;
 use crate::error::write_report;
 use crate::exit::ProcessExit;
 use crate::exit::Tail;
+use crate::frame::Below;
 use crate::frame::Restoring;
 use crate::freeze::version;
 use crate::launch;
@@ -31,6 +32,7 @@ use crate::manifest::Manifest;
 use crate::manifest::TemplateError;
 use crate::migration;
 use crate::migration::MigrationError;
+use crate::program;
 
 /// Why no machine came of a template. Nothing is left behind.
 #[derive(thiserror::Error)]
@@ -61,6 +63,12 @@ pub enum SpawnError {
     /// A command before the resume, or the resume itself, was refused.
     #[error("the restored machine could not be made to run")]
     Resume(#[source] Box<ExecuteError>),
+    /// The machines of a pool have died, one after the other, before anybody could take them.
+    #[error("{number} machines of the pool have died before anybody could take them")]
+    Died {
+        /// How many.
+        number: usize,
+    },
     /// A pool that is to hold nothing would never give anything.
     #[error("a pool of 0 machines has none to give")]
     EmptyPool,
@@ -234,7 +242,12 @@ impl Spawn {
 }
 
 /// A machine with the template's state, which stands still.
-pub(super) async fn restore(path: &Path, manifest: &Manifest, spawn: &Spawn) -> Result<Machine, SpawnError> {
+pub(super) async fn restore(
+    path: &Path,
+    manifest: &Manifest,
+    spawn: &Spawn,
+    holder: Below,
+) -> Result<Machine, SpawnError> {
     let config = spawn.config(manifest)?;
     let body = &manifest.body;
     let below = manifest.disks(path);
@@ -244,7 +257,7 @@ pub(super) async fn restore(path: &Path, manifest: &Manifest, spawn: &Spawn) -> 
         Way::Streamed | Way::Placed => Restored::Streamed,
     };
     let vsock = spawn.vsock.or_else(|| body::has_vsock(&config.args).then(any_cid));
-    let restoring = Restoring { body, ram, below: &below, vsock };
+    let restoring = Restoring { body, ram, below: &below, vsock, holder };
     let machine = Machine::unserved(launch::launch(&config, None, Some(&restoring)).await?);
     let state = path.join(manifest::STATE);
     match load(&machine, manifest, &state, spawn.run.timeouts.command).await {
@@ -282,7 +295,13 @@ enum Fault {
 
 async fn load(machine: &Machine, manifest: &Manifest, state: &Path, silence: Duration) -> Result<(), Fault> {
     let client = machine.client().map_err(|_| Fault::State(no_monitor()))?;
-    let is_known = manifest.qemu.binary.is_some() && manifest.body.recipe.has_no_wrapper();
+    // A script may start another QEMU each time.
+    let is_program = || {
+        let config = manifest.body.recipe.config();
+        program::look_at(config.binary().as_ref(), config.search_path().as_deref()).kind
+            == program::Kind::Program
+    };
+    let is_known = manifest.qemu.binary.is_some() && manifest.body.recipe.has_no_wrapper() && is_program();
     if !is_known {
         let reply: Value =
             client.execute("query-version", ()).await.map_err(|error| Fault::State(error.into()))?;

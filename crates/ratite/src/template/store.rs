@@ -1,15 +1,16 @@
 //! Templates that stay: how one comes to its place whole or not at all, and how nobody removes one that is in use.
 
 use std::fs::File;
-use std::fs::OpenOptions;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
-use crate::manifest::MANIFEST;
 use crate::runtime::aside;
 use crate::template::Held;
 use crate::template::Keeper;
@@ -56,23 +57,30 @@ impl StoreError {
 /// A mark on a stored template that it is in use, for as long as this lives; any number may have one at once.
 #[derive(Debug)]
 pub(super) struct Lease {
-    _file: File,
+    _folder: File,
 }
 
 impl Lease {
     pub(super) fn take(template: &Path) -> io::Result<Self> {
-        let file = File::open(template.join(MANIFEST))?;
-        rustix::fs::flock(&file, FlockOperation::LockShared)?;
-        Ok(Self { _file: file })
+        let folder = Self::locked(template, FlockOperation::LockShared)?;
+        folder.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// `None` if the folder was removed or replaced by the one who had it before.
+    fn locked(template: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
+        let folder = File::open(template)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&folder, how))?;
+        let same = |there: Metadata, ours: Metadata| (there.dev(), there.ino()) == (ours.dev(), ours.ino());
+        let is_there =
+            std::fs::metadata(template).is_ok_and(|it| folder.metadata().is_ok_and(|ours| same(it, ours)));
+        Ok(is_there.then_some(Self { _folder: folder }))
     }
 
     /// The whole of it, if nobody has it in use.
     pub(super) fn alone(template: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new().read(true).open(template.join(MANIFEST))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        match Self::locked(template, FlockOperation::NonBlockingLockExclusive) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            outcome => outcome,
         }
     }
 }
@@ -110,7 +118,7 @@ fn move_to(held: Held, path: &Path) -> Result<Template, StoreError> {
             });
         }
     };
-    let Held { manifest, keeper, .. } = held;
+    let Held { manifest, keeper, below, .. } = held;
     // The folder around it, if it had one, is empty now.
     drop(keeper);
     let fault = |source| StoreError::System { path: path.to_owned(), source, template: None };
@@ -118,7 +126,7 @@ fn move_to(held: Held, path: &Path) -> Result<Template, StoreError> {
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(fault)?;
     tracing::debug!(template = %there.display(), "a template is stored");
     let lease = Lease::take(&there).map_err(fault)?;
-    Ok(Template(Arc::new(Held { path: there, manifest, keeper: Keeper::Stored(lease) })))
+    Ok(Template(Arc::new(Held { path: there, manifest, keeper: Keeper::Stored(lease), below })))
 }
 
 /// Renames a template's folder once all that is in it is on the disk.
@@ -126,7 +134,13 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         File::open(entry?.path())?.sync_all()?;
     }
+    File::open(from)?.sync_all()?;
     tracing::debug!(template = %from.display(), "a template is on the disk");
     let flags = rustix::fs::RenameFlags::NOREPLACE;
-    Ok(rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags)?)
+    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
+        // A file system that does not know how (NFS).
+        Err(Errno::INVAL | Errno::NOSYS) if to.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(from, to),
+        outcome => Ok(outcome?),
+    }
 }

@@ -38,7 +38,7 @@ impl Lock {
     /// `None` if the file was removed by the one who had it before.
     fn locked(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-        rustix::fs::flock(&file, how)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how))?;
         let is_there = std::fs::metadata(path).is_ok_and(|there| {
             file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
         });

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use crate::config::MachineConfig;
 use crate::machine::Machine;
+use crate::runtime::background;
 use crate::template::Template;
 use crate::template::cache::CacheError;
 use crate::template::cache::TemplateCache;
@@ -54,11 +55,17 @@ impl Making {
     /// [`CacheError::Freeze`], [`CacheError::Store`]; nothing is kept of a template that was not finished.
     pub async fn store(self, machine: &Machine) -> Result<Template, CacheError> {
         let path = self.cache.folder.join(&self.name);
-        let template = machine.freeze().await?.store(path).await?;
-        if let Some(key) = &self.key {
-            self.cache.drop_old_ones(key, &self.name).await;
-        }
-        Ok(template)
+        let template = machine.freeze().await?;
+        // A task of its own: whoever goes away meanwhile is not to let others in before it is done.
+        let runtime = background().map_err(|source| CacheError::Folder { path: path.clone(), source })?;
+        let storing = runtime.spawn(async move {
+            let stored = template.store(&path).await;
+            if let (Ok(_), Some(key)) = (&stored, &self.key) {
+                self.cache.drop_old_ones(key, &self.name).await;
+            }
+            stored
+        });
+        Ok(storing.await.expect("storing does not panic")?)
     }
 
     pub(super) async fn make<F, E>(self, boot: F) -> Result<Template, CacheError>
