@@ -5,34 +5,34 @@
 
 use std::time::Duration;
 
-use ratite::Machine;
-use ratite::Shell;
 use ratite::Spawn;
-use ratite::TemplateCache;
+use ratite::blocking::Machine;
+use ratite::blocking::Shell;
+use ratite::blocking::TemplateCache;
 use ratite_tests::linux_guest;
-use ratite_tests::scenario::play;
+use ratite_tests::orphans::is_alive;
+use ratite_tests::scenario::entries;
 
 /// Against hangs only.
 const LIMIT: Duration = Duration::from_secs(100);
 
-/// Runs a command in a fresh guest; what it prints is to be this.
+/// Runs a command in a fresh guest; what it prints is to be this. Nothing is left of the guest then.
 #[track_caller]
 fn check(command: &str, expected: &str) {
-    play(async |stage| {
-        let cache = TemplateCache::at(concat!(env!("CARGO_TARGET_TMPDIR"), "/templates"));
-        let config = linux_guest::machine(&[]).machine_type("q35").args(["-m", "256"]);
-        let at_prompt = async |machine: &Machine| {
-            machine.console().unwrap().expect(linux_guest::PROMPT, LIMIT).await.map(drop)
-        };
-        let template = cache.cached("twenty", &config, at_prompt).await.unwrap();
-        let machine = template.spawn_with(&Spawn::new().base_folder(stage.base())).await.unwrap();
-        let mut shell = Shell::attach(machine.console().unwrap(), LIMIT).await.unwrap();
+    let base = tempfile::tempdir().unwrap();
+    let cache = ratite::TemplateCache::at(concat!(env!("CARGO_TARGET_TMPDIR"), "/templates"));
+    let config = linux_guest::machine(&[]).machine_type("q35").args(["-m", "256"]);
+    let at_prompt =
+        |machine: &Machine| machine.console().unwrap().expect(linux_guest::PROMPT, LIMIT).map(drop);
+    let template = TemplateCache::of(cache).unwrap().cached("twenty", &config, at_prompt).unwrap();
+    let machine = template.spawn_with(&Spawn::new().base_folder(base.path())).unwrap();
+    let mut shell = Shell::attach(&machine.console().unwrap(), LIMIT).unwrap();
 
-        let output = shell.run(command, LIMIT).await.unwrap();
+    let output = shell.run(command, LIMIT).unwrap();
 
-        assert_eq!(output.output.trim(), expected);
-        machine.kill().await.unwrap();
-    });
+    assert_eq!(output.output.trim(), expected);
+    let exit = machine.kill().unwrap();
+    assert!(!is_alive(exit.pid) && entries(base.path()).is_empty());
 }
 
 macro_rules! checks {
