@@ -47,7 +47,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Contender { name: "pool", sample: twenty_from_pool },
         ],
         python: false,
-        rounds: Some(3),
+        rounds: Some(2),
     },
 ];
 
