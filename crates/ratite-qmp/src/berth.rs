@@ -84,8 +84,9 @@ impl Berth {
         }
     }
 
-    /// Writes a command if nothing else is under way, and takes the seat for it; else it comes back.
-    pub(crate) fn begin(&self, id: u64, command: Command, caller: &Waker) -> Result<(), Command> {
+    /// Writes a command if nothing else is under way, and takes the seat for it: whether it is written to its end. Else it comes
+    /// back.
+    pub(crate) fn begin(&self, id: u64, command: Command, caller: &Waker) -> Result<bool, Command> {
         let Ok(mut state) = self.state.try_lock() else { return Err(command) };
         let _finish = Finish(self);
         let State::Here(connection) = &mut *state else { return Err(command) };
@@ -95,7 +96,7 @@ impl Berth {
         if !is_written {
             self.wake_task();
         }
-        Ok(())
+        Ok(is_written)
     }
 
     /// What became of the command that has the seat: None where the connection is over and has left no word.
@@ -130,18 +131,18 @@ impl Berth {
         }
     }
 
-    /// Waits for the answer to the command that has the seat on this very thread, if that may wait
+    /// Waits for the answer to the command that has the seat, and is written, on this very thread, if that may wait
     /// ([`crate::on_this_thread`]). If the answer has to be waited for in another way, how long this has taken.
     pub(crate) fn wait_here(&self, limit: Duration) -> Result<Answered, Duration> {
         if limit < PATIENCE || !patience::take() {
             return Err(Duration::ZERO);
         }
         let start = Instant::now();
-        self.read_here().ok_or_else(|| start.elapsed())
+        self.read_here(start).ok_or_else(|| start.elapsed())
     }
 
-    /// Reads until the answer is there, or for a moment nothing comes.
-    fn read_here(&self) -> Option<Answered> {
+    /// Reads until the answer is there, nothing comes for a while, or something else has come for so long since `start`.
+    fn read_here(&self, start: Instant) -> Option<Answered> {
         let socket = self.look(|connection| connection.watched())??;
         let _reads = Reads::begin(self);
         let mut bytes = [0; SMALL];
@@ -157,12 +158,13 @@ impl Berth {
                 (connection.take_answer(), goes_on)
             })?;
             if !goes_on {
+                self.has_news.store(true, SeqCst);
                 self.wake_task();
             }
             if answer.is_some() {
                 self.dismiss();
             }
-            if answer.is_some() || !goes_on {
+            if answer.is_some() || !goes_on || start.elapsed() >= PATIENCE {
                 return answer;
             }
         }
