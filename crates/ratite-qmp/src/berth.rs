@@ -91,7 +91,7 @@ impl Berth {
         let _finish = Finish(self);
         let State::Here(connection) = &mut *state else { return Err(command) };
         let is_written = connection.begin(id, command)?;
-        // Under the lock: who answers looks for him after it.
+        // Under the lock: who answers looks for him within it, or after it.
         self.attend(caller);
         if !is_written {
             self.wake_task();
@@ -153,16 +153,16 @@ impl Berth {
             if count == 0 {
                 return None;
             }
-            let (answer, goes_on) = self.look(|connection| {
+            let (answer, goes_on, _dismissed) = self.look(|connection| {
                 let goes_on = connection.take_in(&bytes[..count], count == SMALL);
-                (connection.take_answer(), goes_on)
+                let answer = connection.take_answer();
+                // Under the lock: afterwards the seat, and who waits in it, is another's.
+                let dismissed = answer.as_ref().and_then(|_| self.take_caller());
+                (answer, goes_on, dismissed)
             })?;
             if !goes_on {
                 self.has_news.store(true, SeqCst);
                 self.wake_task();
-            }
-            if answer.is_some() {
-                self.dismiss();
             }
             if answer.is_some() || !goes_on || start.elapsed() >= PATIENCE {
                 return answer;
