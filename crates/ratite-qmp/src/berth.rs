@@ -11,6 +11,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::TryLockError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Context;
 use std::task::Poll;
@@ -40,8 +41,9 @@ pub(crate) struct Berth {
     wakers: Mutex<Wakers>,
     /// Whether something may have come that nobody has read yet.
     has_news: AtomicBool,
-    /// Whether a thread waits for the socket itself, and reads what comes.
-    is_read_elsewhere: AtomicBool,
+    /// How many threads wait for the socket themselves, and read what comes; begun under the lock. Nobody else reads meanwhile. Of
+    /// two, the first has its answer, and reads no more.
+    readers: AtomicUsize,
     /// Whether the caller in the seat reads, too. Not where another thread would be woken for the task meanwhile.
     caller_reads: bool,
 }
@@ -69,7 +71,7 @@ impl Berth {
             state: Mutex::new(State::Here(Box::new(connection))),
             wakers: Mutex::default(),
             has_news: AtomicBool::new(true),
-            is_read_elsewhere: AtomicBool::new(false),
+            readers: AtomicUsize::new(0),
             caller_reads: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         })
     }
@@ -143,8 +145,8 @@ impl Berth {
 
     /// Reads until the answer is there, nothing comes for a while, or something else has come for so long since `start`.
     fn read_here(&self, start: Instant) -> Option<Answered> {
-        let socket = self.look(|connection| connection.watched())??;
-        let _reads = Reads::begin(self);
+        let (socket, _reads) =
+            self.look(|connection| connection.watched().map(|socket| (socket, Reads::begin(self))))??;
         let mut bytes = [0; SMALL];
         loop {
             // Not within the lock. What ends the connection, and what interrupts this, is found again by the task.
@@ -187,7 +189,11 @@ impl Berth {
 
     /// Whether there is something to be read; it is, then.
     fn take_news(&self) -> bool {
-        !self.is_read_elsewhere.load(SeqCst) && self.has_news.swap(false, SeqCst)
+        !self.is_read_elsewhere() && self.has_news.swap(false, SeqCst)
+    }
+
+    fn is_read_elsewhere(&self) -> bool {
+        self.readers.load(SeqCst) > 0
     }
 
     fn attend(&self, caller: &Waker) {
@@ -289,15 +295,14 @@ struct Reads<'a>(&'a Berth);
 
 impl<'a> Reads<'a> {
     fn begin(berth: &'a Berth) -> Self {
-        berth.is_read_elsewhere.store(true, SeqCst);
+        berth.readers.fetch_add(1, SeqCst);
         Self(berth)
     }
 }
 
 impl Drop for Reads<'_> {
     fn drop(&mut self) {
-        self.0.is_read_elsewhere.store(false, SeqCst);
-        if self.0.has_news.load(SeqCst) {
+        if self.0.readers.fetch_sub(1, SeqCst) == 1 && self.0.has_news.load(SeqCst) {
             self.0.wake_task();
         }
     }
