@@ -255,7 +255,13 @@ impl Tenancy {
         let Ok(mut state) = self.berth.state.lock() else { return Poll::Ready(None) };
         let State::Here(connection) = &mut *state else { return Poll::Ready(None) };
         let has_news = self.berth.take_news();
-        let end = connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news);
+        let end = if connection.is_unwritable() && self.berth.is_read_elsewhere() {
+            // What that thread has read comes before the rest, which is read once it is done.
+            self.berth.has_news.store(true, SeqCst);
+            Poll::Pending
+        } else {
+            connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news)
+        };
         let is_answered = connection.is_answered();
         drop(state);
         if is_answered && let Some(caller) = self.berth.take_caller() {

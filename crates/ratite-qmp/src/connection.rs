@@ -185,6 +185,11 @@ impl Connection {
             && self.desk.requests.is_empty()
     }
 
+    /// Whether only what the peer had said is to be read yet.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        self.unwritable.is_some()
+    }
+
     /// Whether there is an answer in the seat.
     pub(crate) fn is_answered(&self) -> bool {
         self.desk.seat.as_ref().is_some_and(|seat| seat.answer.is_some())
