@@ -96,7 +96,7 @@ pub(crate) async fn launch(
             let lines = connect_all(config, Peer::Paired(binary), over, channels).await;
             let mut process = started_within(config, &command_line, starting).await?;
             // Where a socket of ours is, the process's end can be watched, too.
-            process.watch_here();
+            watch(config, &mut process);
             (process, lines)
         }
         false => {
@@ -133,6 +133,13 @@ pub(crate) async fn launch(
         }
         Err(fault) => Err(abandon(process, &log, command_line, config.timeouts, fault).await),
     }
+}
+
+/// Has the process's end watched in the runtime that its monitor is in: another one may watch no descriptors.
+fn watch(config: &MachineConfig, process: &mut Process) {
+    let background = if config.reachable || config.in_background { background().ok() } else { None };
+    let _entered = background.as_ref().map(Handle::enter);
+    process.watch_here();
 }
 
 /// Everything that a machine needs before its process exists. Dropping it undoes it.
