@@ -255,12 +255,15 @@ impl Tenancy {
         let Ok(mut state) = self.berth.state.lock() else { return Poll::Ready(None) };
         let State::Here(connection) = &mut *state else { return Poll::Ready(None) };
         let has_news = self.berth.take_news();
-        let end = if connection.is_unwritable() && self.berth.is_read_elsewhere() {
-            // What that thread has read comes before the rest, which is read once it is done.
+        let is_left_to_a_reader = connection.is_unwritable() && {
+            // In this order: a thread that is done with reading just now finds it, and wakes this task.
             self.berth.has_news.store(true, SeqCst);
-            Poll::Pending
-        } else {
-            connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news)
+            self.berth.is_read_elsewhere()
+        };
+        let end = match is_left_to_a_reader {
+            // What that thread has read comes before the rest.
+            true => Poll::Pending,
+            false => connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news),
         };
         let is_answered = connection.is_answered();
         drop(state);
