@@ -11,6 +11,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::TryLockError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Context;
 use std::task::Poll;
@@ -40,8 +41,9 @@ pub(crate) struct Berth {
     wakers: Mutex<Wakers>,
     /// Whether something may have come that nobody has read yet.
     has_news: AtomicBool,
-    /// Whether a thread waits for the socket itself, and reads what comes.
-    is_read_elsewhere: AtomicBool,
+    /// How many threads wait for the socket themselves, and read what comes; begun under the lock. Nobody else reads meanwhile. Of
+    /// two, the first has its answer, and reads no more.
+    readers: AtomicUsize,
     /// Whether the caller in the seat reads, too. Not where another thread would be woken for the task meanwhile.
     caller_reads: bool,
 }
@@ -69,7 +71,7 @@ impl Berth {
             state: Mutex::new(State::Here(Box::new(connection))),
             wakers: Mutex::default(),
             has_news: AtomicBool::new(true),
-            is_read_elsewhere: AtomicBool::new(false),
+            readers: AtomicUsize::new(0),
             caller_reads: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread,
         })
     }
@@ -84,18 +86,19 @@ impl Berth {
         }
     }
 
-    /// Writes a command if nothing else is under way, and takes the seat for it; else it comes back.
-    pub(crate) fn begin(&self, id: u64, command: Command, caller: &Waker) -> Result<(), Command> {
+    /// Writes a command if nothing else is under way, and takes the seat for it: whether it is written to its end. Else it comes
+    /// back.
+    pub(crate) fn begin(&self, id: u64, command: Command, caller: &Waker) -> Result<bool, Command> {
         let Ok(mut state) = self.state.try_lock() else { return Err(command) };
         let _finish = Finish(self);
         let State::Here(connection) = &mut *state else { return Err(command) };
         let is_written = connection.begin(id, command)?;
-        // Under the lock: who answers looks for him after it.
+        // Under the lock: who answers looks for him within it, or after it.
         self.attend(caller);
         if !is_written {
             self.wake_task();
         }
-        Ok(())
+        Ok(is_written)
     }
 
     /// What became of the command that has the seat: None where the connection is over and has left no word.
@@ -130,20 +133,20 @@ impl Berth {
         }
     }
 
-    /// Waits for the answer to the command that has the seat on this very thread, if that may wait
+    /// Waits for the answer to the command that has the seat, and is written, on this very thread, if that may wait
     /// ([`crate::on_this_thread`]). If the answer has to be waited for in another way, how long this has taken.
     pub(crate) fn wait_here(&self, limit: Duration) -> Result<Answered, Duration> {
         if limit < PATIENCE || !patience::take() {
             return Err(Duration::ZERO);
         }
         let start = Instant::now();
-        self.read_here().ok_or_else(|| start.elapsed())
+        self.read_here(start).ok_or_else(|| start.elapsed())
     }
 
-    /// Reads until the answer is there, or for a moment nothing comes.
-    fn read_here(&self) -> Option<Answered> {
-        let socket = self.look(|connection| connection.watched())??;
-        let _reads = Reads::begin(self);
+    /// Reads until the answer is there, nothing comes for a while, or something else has come for so long since `start`.
+    fn read_here(&self, start: Instant) -> Option<Answered> {
+        let (socket, _reads) =
+            self.look(|connection| connection.watched().map(|socket| (socket, Reads::begin(self))))??;
         let mut bytes = [0; SMALL];
         loop {
             // Not within the lock. What ends the connection, and what interrupts this, is found again by the task.
@@ -152,17 +155,18 @@ impl Berth {
             if count == 0 {
                 return None;
             }
-            let (answer, goes_on) = self.look(|connection| {
+            let (answer, goes_on, _dismissed) = self.look(|connection| {
                 let goes_on = connection.take_in(&bytes[..count], count == SMALL);
-                (connection.take_answer(), goes_on)
+                let answer = connection.take_answer();
+                // Under the lock: afterwards the seat, and who waits in it, is another's.
+                let dismissed = answer.as_ref().and_then(|_| self.take_caller());
+                (answer, goes_on, dismissed)
             })?;
             if !goes_on {
+                self.has_news.store(true, SeqCst);
                 self.wake_task();
             }
-            if answer.is_some() {
-                self.dismiss();
-            }
-            if answer.is_some() || !goes_on {
+            if answer.is_some() || !goes_on || start.elapsed() >= PATIENCE {
                 return answer;
             }
         }
@@ -185,7 +189,11 @@ impl Berth {
 
     /// Whether there is something to be read; it is, then.
     fn take_news(&self) -> bool {
-        !self.is_read_elsewhere.load(SeqCst) && self.has_news.swap(false, SeqCst)
+        !self.is_read_elsewhere() && self.has_news.swap(false, SeqCst)
+    }
+
+    fn is_read_elsewhere(&self) -> bool {
+        self.readers.load(SeqCst) > 0
     }
 
     fn attend(&self, caller: &Waker) {
@@ -247,7 +255,16 @@ impl Tenancy {
         let Ok(mut state) = self.berth.state.lock() else { return Poll::Ready(None) };
         let State::Here(connection) = &mut *state else { return Poll::Ready(None) };
         let has_news = self.berth.take_news();
-        let end = connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news);
+        let is_left_to_a_reader = connection.is_unwritable() && {
+            // In this order: a thread that is done with reading just now finds it, and wakes this task.
+            self.berth.has_news.store(true, SeqCst);
+            self.berth.is_read_elsewhere()
+        };
+        let end = match is_left_to_a_reader {
+            // What that thread has read comes before the rest.
+            true => Poll::Pending,
+            false => connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news),
+        };
         let is_answered = connection.is_answered();
         drop(state);
         if is_answered && let Some(caller) = self.berth.take_caller() {
@@ -287,15 +304,14 @@ struct Reads<'a>(&'a Berth);
 
 impl<'a> Reads<'a> {
     fn begin(berth: &'a Berth) -> Self {
-        berth.is_read_elsewhere.store(true, SeqCst);
+        berth.readers.fetch_add(1, SeqCst);
         Self(berth)
     }
 }
 
 impl Drop for Reads<'_> {
     fn drop(&mut self) {
-        self.0.is_read_elsewhere.store(false, SeqCst);
-        if self.0.has_news.load(SeqCst) {
+        if self.0.readers.fetch_sub(1, SeqCst) == 1 && self.0.has_news.load(SeqCst) {
             self.0.wake_task();
         }
     }

@@ -187,14 +187,15 @@ impl Client {
         // With no time at all, nothing is to be sent.
         let begun = if limit.is_zero() { Err(command) } else { self.write(id, command).await };
         let mut left = limit;
-        if begun.is_ok() {
+        // What is half written is the task's to finish: no reply comes before.
+        if let Ok(true) = begun {
             match self.shared.berth.wait_here(limit) {
                 Ok(answer) => return answer,
                 Err(waited) => left = limit.saturating_sub(waited),
             }
         }
         let asked = match begun {
-            Ok(()) => Asked::begun(id, self),
+            Ok(_) => Asked::begun(id, self),
             Err(command) => Asked::handed_over(id, command, self).ok_or_else(|| self.disconnected(name))?,
         };
         match within(left, ReplyTo(name), asked).await {
@@ -203,8 +204,8 @@ impl Client {
         }
     }
 
-    /// Writes the command at once if nothing else is under way; else it comes back.
-    async fn write(&self, id: u64, command: Command) -> Result<(), Command> {
+    /// Writes the command at once if nothing else is under way: whether to its end. Else it comes back.
+    async fn write(&self, id: u64, command: Command) -> Result<bool, Command> {
         let mut command = Some(command);
         poll_fn(|cx| {
             let command = command.take().expect("it is ready at once");

@@ -72,6 +72,9 @@ const IN_BAND_WINDOW: usize = 8;
 /// How often the socket is read before the runtime's other tasks get their turn.
 const TURN: usize = 2;
 
+/// How often a thread that waits for the socket itself reads what is there before others have their turn: enough for a long reply.
+const STRETCH: usize = 16;
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     // Before the desk: whoever is told that the connection has ended finds the socket closed.
@@ -182,6 +185,11 @@ impl Connection {
             && self.desk.requests.is_empty()
     }
 
+    /// Whether only what the peer had said is to be read yet.
+    pub(crate) fn is_unwritable(&self) -> bool {
+        self.unwritable.is_some()
+    }
+
     /// Whether there is an answer in the seat.
     pub(crate) fn is_answered(&self) -> bool {
         self.desk.seat.as_ref().is_some_and(|seat| seat.answer.is_some())
@@ -208,22 +216,27 @@ impl Connection {
         self.wire.watched()
     }
 
-    /// Takes in what somebody has read from the socket, and what there is `more`; whether there may be more to come.
+    /// Takes in what somebody has read from the socket, and some of what there is `more`. Whether that was all, and there may be
+    /// more to come; else the task has to go on.
     pub(crate) fn take_in(&mut self, bytes: &[u8], more: bool) -> bool {
         self.wire.take_in(bytes);
         let mut outcome = self.route();
-        while more && outcome.is_ok() {
-            outcome = match self.wire.read_at_once() {
-                Poll::Ready(read) => read.and_then(|()| self.route()),
-                Poll::Pending => break,
-            };
+        let mut is_all = !more;
+        for _ in 0..STRETCH {
+            if is_all || outcome.is_err() {
+                break;
+            }
+            match self.wire.read_at_once() {
+                Poll::Ready(read) => outcome = read.and_then(|()| self.route()),
+                Poll::Pending => is_all = true,
+            }
         }
         // What has no line end may be whole all the same.
-        if outcome.is_ok() && self.wire.rest() {
+        if is_all && outcome.is_ok() && self.wire.rest() {
             outcome = self.route();
         }
         self.over = outcome.err();
-        self.over.is_none()
+        is_all && self.over.is_none()
     }
 
     /// Delivers what the peer had said before nothing could be written to it; it may say why.

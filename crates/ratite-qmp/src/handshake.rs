@@ -45,7 +45,8 @@ pub(crate) async fn handshake(
     foreseen: Option<&[String]>,
     subscriptions: &[Subscription],
 ) -> Result<Session, Error> {
-    let asked = foreseen.map(|offered| common(wanted, offered));
+    // Granted, nothing can be asked for any more: only what leaves nothing to be wished is asked for ahead.
+    let asked = foreseen.map(|offered| common(wanted, offered)).filter(|asked| asked.len() == wanted.len());
     if let Some(asked) = &asked {
         ask(wire, asked);
     }

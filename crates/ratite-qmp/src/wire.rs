@@ -192,13 +192,14 @@ impl Wire {
     /// Reads what the socket has, once [`Wire::next`] finds nothing more in what was read before; it may then find more
     /// though nothing was read.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Disconnect>> {
-        if let Some(why) = &self.ended {
-            return Poll::Ready(Err(self
-                .decoder
-                .finish()
-                .map_or_else(Disconnect::Malformed, |()| why.clone())));
-        }
+        self.check_end()?;
         self.read_from(|socket, space| Pin::new(socket).poll_read(cx, space))
+    }
+
+    /// Why nothing more is to be read, if all that the peer said has been looked at.
+    fn check_end(&self) -> Result<(), Disconnect> {
+        let Some(why) = &self.ended else { return Ok(()) };
+        Err(self.decoder.finish().map_or_else(Disconnect::Malformed, |()| why.clone()))
     }
 
     /// The socket, for who waits for it himself.
@@ -212,8 +213,9 @@ impl Wire {
         self.decoder.be_patient();
     }
 
-    /// Reads what is there; pending if there is nothing more.
+    /// Reads what is there, as [`Wire::poll_read`] does; pending if there is nothing more.
     pub(crate) fn read_at_once(&mut self) -> Poll<Result<(), Disconnect>> {
+        self.check_end()?;
         self.read_from(|socket, space| socket.read_at_once(space))
     }
 

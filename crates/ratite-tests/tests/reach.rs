@@ -407,6 +407,21 @@ fn a_program_that_computes_is_reached_all_the_same() {
 }
 
 #[test]
+fn a_runtime_that_watches_no_descriptors_launches_what_is_reachable() {
+    apart("a_runtime_that_watches_no_descriptors_launches_what_is_reachable", || {
+        play_blocking(|stage| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let machine = runtime.block_on(fake(stage, "web", &[]).launch()).unwrap();
+
+            runtime.block_on(machine.cmd("query-status", ())).unwrap();
+            let exit = runtime.block_on(machine.shutdown(PATIENCE)).unwrap();
+
+            assert!(exit.success());
+        });
+    });
+}
+
+#[test]
 fn what_is_typed_from_outside_reaches_the_guest_whole() {
     apart("what_is_typed_from_outside_reaches_the_guest_whole", || {
         play_blocking(|stage| {

@@ -96,7 +96,7 @@ pub(crate) async fn launch(
             let lines = connect_all(config, Peer::Paired(binary), over, channels).await;
             let mut process = started_within(config, &command_line, starting).await?;
             // Where a socket of ours is, the process's end can be watched, too.
-            process.watch_here();
+            process.watch_in(apart(config).ok().flatten().as_ref());
             (process, lines)
         }
         false => {
@@ -381,10 +381,14 @@ fn is_closed(error: &ratite_qmp::Error) -> bool {
     matches!(error, ratite_qmp::Error::Disconnected(_) | ratite_qmp::Error::Connect { .. })
 }
 
+/// Where a machine is spoken with that others are served by also while the caller's runtime stands still: not in that one.
+fn apart(config: &MachineConfig) -> io::Result<Option<Handle>> {
+    if config.reachable || config.in_background { background().map(Some) } else { Ok(None) }
+}
+
 fn connect_agent(config: &MachineConfig, stream: Option<UnixStream>) -> io::Result<Option<Agent>> {
     let Some(stream) = stream else { return Ok(None) };
-    // Others speak with it also while the caller's runtime stands still.
-    let background = if config.reachable || config.in_background { Some(background()?) } else { None };
+    let background = apart(config)?;
     let _entered = background.as_ref().map(Handle::enter);
     Ok(Some(Agent::over(Socket::try_from(stream)?).with_limit(config.timeouts.command)))
 }
@@ -418,10 +422,9 @@ async fn connect_monitor(
                 let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
                 Client::over(socket, options).await.map_err(Fault::Qmp)
             };
-            match config.reachable || config.in_background {
-                // Others are served also while the caller's runtime stands still.
-                true => background().map_err(Fault::Channel)?.spawn(over).await.map_err(gone)?,
-                false => over.await,
+            match apart(config).map_err(Fault::Channel)? {
+                Some(background) => background.spawn(over).await.map_err(gone)?,
+                None => over.await,
             }
         }
         MonitorChannel::Server(server) => {

@@ -35,6 +35,7 @@ use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -105,7 +106,7 @@ pub(crate) struct Process {
     life: Life,
     child: Arc<Child>,
     shelf: Arc<Shelf>,
-    /// Watches its end in the runtime in which it was launched.
+    /// Watches its end in the runtime in which its monitor is.
     here: Option<Arc<AsyncFd<Arc<OwnedFd>>>>,
 }
 
@@ -137,8 +138,9 @@ impl Process {
         Self::begin(spawn)?.started().await
     }
 
-    /// Has this runtime, which has to be one that watches descriptors, see to its end, beside the supervisor.
-    pub(crate) fn watch_here(&mut self) {
+    /// Has `runtime`, or else this one, see to its end, beside the supervisor. It has to be one that watches descriptors.
+    pub(crate) fn watch_in(&mut self, runtime: Option<&Handle>) {
+        let _entered = runtime.map(Handle::enter);
         // Without that, the supervisor's word is waited for.
         self.here = self.child.pidfd().and_then(|pidfd| watched(pidfd).ok()).map(Arc::new);
     }
@@ -426,7 +428,7 @@ impl Drop for Owned {
             return;
         }
         let _gone = self.child.signal(Signal::KILL);
-        let Ok(supervisor) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(supervisor) = Handle::try_current() else { return };
         drop(supervisor.spawn(supervise(Self::new(&self.child, &self.shelf), None)));
     }
 }

@@ -86,28 +86,41 @@ where
 }
 
 /// How the thread of [`later`] is reached, and whose process it is in.
-static REST: Mutex<Option<(u32, mpsc::Sender<Job>)>> = Mutex::new(None);
+static REST: Mutex<Option<(u32, mpsc::SyncSender<Job>)>> = Mutex::new(None);
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How long the thread of [`later`] waits for more to do.
 const LINGERING: Duration = Duration::from_millis(100);
 
+/// How much waits for the thread of [`later`] at most.
+const MOST_LATER: usize = 64;
+
 /// Does `work` where nobody waits for it: on a thread that stays for a while, as more may come. On this one where there is none to be
-/// had.
+/// had, or where too much waits for it already.
 pub(crate) fn later(work: impl FnOnce() + Send + 'static) {
     // In a process that was forked off, somebody may seem to hold the lock for ever.
     let Ok(mut rest) = REST.try_lock() else { return work() };
     let pid = std::process::id();
+    if let Some((_, jobs)) = rest.take_if(|(owner, _)| *owner != pid) {
+        drop(rest);
+        // A process that was forked off has a copy of it, with jobs that are not its own, and whose lock may seem to be held.
+        std::mem::forget(jobs);
+        return work();
+    }
     let job: Job = Box::new(work);
     let job = match &*rest {
-        Some((owner, jobs)) if *owner == pid => match jobs.send(job) {
+        Some((owner, jobs)) if *owner == pid => match jobs.try_send(job) {
             Ok(()) => return,
-            Err(mpsc::SendError(job)) => job,
+            Err(mpsc::TrySendError::Full(job)) => {
+                drop(rest);
+                return job();
+            }
+            Err(mpsc::TrySendError::Disconnected(job)) => job,
         },
         _ => job,
     };
-    let (jobs, inbox) = mpsc::channel();
+    let (jobs, inbox) = mpsc::sync_channel(MOST_LATER);
     match thread::Builder::new().name("ratite-aside".into()).spawn(move || do_rest(&inbox)) {
         Ok(_) => {
             // The thread holds the other end until it has the lock, and so cannot have gone.
@@ -134,5 +147,43 @@ fn do_rest(inbox: &mpsc::Receiver<Job>) {
         };
         drop(rest);
         job();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HANG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn what_is_too_much_for_the_thread_is_done_by_who_asks() {
+        let here = thread::current().id();
+        let is_here = move || thread::current().id() == here;
+        let (begun, began) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        later(move || {
+            begun.send(is_here()).unwrap();
+            if !is_here() {
+                let _ended = ended.recv_timeout(HANG);
+            }
+        });
+        if began.recv_timeout(HANG).unwrap() {
+            // Another test has just had the lock.
+            return;
+        }
+
+        let (done, was_done) = mpsc::channel();
+        for _ in 0..1000 {
+            let done = done.clone();
+            later(move || done.send(is_here()).unwrap());
+        }
+        drop(done);
+        let early: Vec<bool> = was_done.try_iter().collect();
+        drop(end);
+
+        assert!(early.len() >= 1000 - MOST_LATER, "{} were done", early.len());
+        assert!(early.iter().all(|here| *here));
+        assert_eq!(early.len() + was_done.iter().count(), 1000);
     }
 }

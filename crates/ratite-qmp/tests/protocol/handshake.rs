@@ -421,3 +421,16 @@ async fn a_peer_that_answers_what_was_foreseen_before_it_greets_is_understood() 
 
     assert_eq!(soon(client).await.unwrap().unwrap().capabilities(), ["oob"]);
 }
+
+#[tokio::test]
+async fn what_was_not_foreseen_is_on_all_the_same() {
+    for foreseen in [&[][..], &["warp"]] {
+        let (client, mut peer) = dial(Options::default().foreseen(foreseen.iter().copied()));
+        peer.say(GREETING).await;
+        let negotiation = peer.command().await;
+        peer.answer(&negotiation, json!({})).await;
+
+        assert_eq!(negotiation["arguments"], json!({"enable": ["oob"]}));
+        assert_eq!(client.await.unwrap().unwrap().capabilities(), ["oob"]);
+    }
+}

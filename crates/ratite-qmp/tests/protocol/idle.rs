@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::pin::pin;
+use std::sync::mpsc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -16,6 +17,7 @@ use ratite_qmp::Socket;
 use ratite_qmp::on_this_thread;
 use serde_json::Value;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
@@ -208,7 +210,11 @@ impl Outside {
 
     /// Executes a command as a thread does that would do nothing else; whether its answer came on this thread.
     fn execute(&self, name: &str) -> (Result<Value, ExecuteError>, bool) {
-        let mut command = pin!(self.client.execute(name, ()));
+        self.wait(self.client.execute(name, ()))
+    }
+
+    fn wait<T>(&self, command: impl Future<Output = T>) -> (T, bool) {
+        let mut command = pin!(command);
         let _within = self.runtime.enter();
         let mut nobody = Context::from_waker(Waker::noop());
         match on_this_thread(|| command.as_mut().poll(&mut nobody)) {
@@ -296,4 +302,69 @@ fn a_thread_that_waits_itself_does_not_hold_up_another_one() {
         assert!(answers.iter().any(|answer| answer == "quick"));
         assert!(answers.iter().any(|answer| answer == "slow"));
     });
+}
+
+/// The outcome of `work`, or a panic instead of a hang that no runtime's clock would end.
+fn before_long<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (answer, outcome) = mpsc::channel();
+    std::thread::spawn(move || answer.send(work()));
+    outcome.recv_timeout(PATIENCE).expect("it hangs")
+}
+
+#[test]
+fn a_thread_that_waits_itself_is_told_of_an_end_that_comes_with_a_long_reply() {
+    for (sent, is_whole) in [(1500, true), (900, true), (1500, false)] {
+        let (answer, may_answer) = tokio::sync::oneshot::channel();
+        let (answered, is_answered) = mpsc::channel();
+        let outside = Outside::with_peer(move |peer| async move {
+            let mut stream = peer.into_stream();
+            may_answer.await.unwrap();
+            let reply = json!({"return": "x".repeat(sent), "id": 1}).to_string();
+            let reply = &reply[..reply.len() - usize::from(!is_whole)];
+            stream.write_all(reply.as_bytes()).await.unwrap();
+            // It still reads: the command can be written.
+            stream.shutdown().await.unwrap();
+            answered.send(()).unwrap();
+            Peer::new(stream).command().await;
+        });
+        answer.send(()).unwrap();
+        is_answered.recv().unwrap();
+
+        let (first, next) =
+            before_long(move || (outside.execute("first").0, outside.execute("next").0.unwrap_err()));
+
+        match is_whole {
+            true => assert_eq!(first.unwrap(), "x".repeat(sent)),
+            false => assert!(first.unwrap_err().is_disconnected()),
+        }
+        assert!(next.is_disconnected());
+    }
+}
+
+#[test]
+fn a_command_ends_at_its_limit_though_events_keep_coming() {
+    for is_blocking in [true, false] {
+        let outside = Outside::with_peer(|mut peer| async move {
+            let command = peer.command().await;
+            let mut stream = peer.into_stream();
+            // Always more than the socket holds, and than can be read within the limit.
+            let events = b"{\"event\":\"A\"}\r\n".repeat(1 << 16);
+            for _ in 0..32 {
+                if stream.write_all(&events).await.is_err() {
+                    return;
+                }
+            }
+            let mut peer = Peer::new(stream);
+            peer.answer(&command, json!("late")).await;
+            peer.next().await;
+        });
+
+        let outcome = before_long(move || {
+            let command = Command::new("slow").limit(Duration::from_millis(5));
+            let command = outside.client.send(command);
+            if is_blocking { outside.wait(command).0 } else { outside.runtime.block_on(command) }
+        });
+
+        assert!(matches!(outcome, Err(ExecuteError::TimedOut(_))), "{is_blocking}: {outcome:?}");
+    }
 }
