@@ -50,7 +50,7 @@ const RUNNING: Figure =
 const ANSWER: Figure = Figure::new("answer_ms", "ms to its first answer", Better::Less).value();
 
 /// A round takes half a minute.
-const ROUNDS: Option<usize> = Some(3);
+const ROUNDS: Option<usize> = Some(2);
 
 /// How often a sample restores the guest; it boots it once.
 const TIMES: usize = 5;
