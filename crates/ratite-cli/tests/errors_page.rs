@@ -352,9 +352,12 @@ fn templates_that_cannot_be_used(page: &mut Page) {
 
     // With memory of its own it has no file whose name another run would not have.
     let memory = ["-object", "memory-backend-ram,id=ram,size=4M", "-machine", "memory-backend=ram"];
-    let shared = page.file("shared", "", 0o644);
-    let shared = format!("memory-backend-file,id=shared,size=1M,mem-path={shared},share=on");
-    let device = ["-object", &shared, "-device", "ivshmem-plain,memdev=shared,master=off"];
+    let device = [
+        "-object",
+        "memory-backend-ram,id=shared,size=1M,share=on",
+        "-device",
+        "ivshmem-plain,memdev=shared,master=off",
+    ];
     let create = ["template", "create", "peer", "--quiet", "--until", "$ ", "--"];
     let blocked = [&create[..], &command, &memory, &device].concat();
     page.ratite("The machine has a device that cannot be frozen", &starter, &blocked);

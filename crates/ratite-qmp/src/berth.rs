@@ -4,7 +4,9 @@
 //! himself, whole or not at all: what the socket does not take is the task's to finish. His reply waits for him in the
 //! connection's *seat*. The task is always woken when something comes; so nobody depends on a caller who is not polled.
 
+use std::future::Future;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -23,6 +25,7 @@ use std::time::Instant;
 use rustix::net::RecvFlags;
 use tokio::runtime::Handle;
 use tokio::runtime::RuntimeFlavor;
+use tokio::task::yield_now;
 
 use crate::command::Command;
 use crate::connection::Answered;
@@ -122,6 +125,9 @@ impl Berth {
             let io = Waker::from(Arc::clone(self));
             if !connection.read_for_caller(&mut Context::from_waker(&io)) {
                 self.wake_task();
+            }
+            if connection.take_flood() {
+                io.wake();
             }
         }
         match connection.take_answer() {
@@ -266,6 +272,12 @@ impl Tenancy {
             false => connection.poll_end(cx, &mut Context::from_waker(&self.io), has_news),
         };
         let is_answered = connection.is_answered();
+        if connection.take_flood() {
+            // Whoever waits for another socket comes first: a runtime with tasks that are ready looks at sockets only now and then,
+            // and a flood here would be read faster than those whom it goes to can take it.
+            self.berth.has_news.store(true, SeqCst);
+            let _later = pin!(yield_now()).poll(cx);
+        }
         drop(state);
         if is_answered && let Some(caller) = self.berth.take_caller() {
             caller.wake();

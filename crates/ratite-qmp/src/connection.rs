@@ -82,6 +82,8 @@ pub(crate) struct Connection {
     desk: Desk,
     /// Why nothing can be written any more; what the peer had said before is read yet.
     unwritable: Option<Disconnect>,
+    /// Whether much has come, and others are to have their turn before more is read.
+    is_flooded: bool,
     /// Why nothing more comes, if a caller has found out.
     over: Option<Disconnect>,
 }
@@ -122,6 +124,7 @@ impl Connection {
             wire,
             desk: Desk { requests, pending, seat: None, registry, events: Vec::new(), ended, oob },
             unwritable: None,
+            is_flooded: false,
             over: None,
         }
     }
@@ -183,6 +186,11 @@ impl Connection {
             && self.desk.seat.is_none()
             && self.desk.pending.is_lonely()
             && self.desk.requests.is_empty()
+    }
+
+    /// Whether reading was broken off since much had come, so that others get their turn: nobody was woken for the rest.
+    pub(crate) fn take_flood(&mut self) -> bool {
+        std::mem::take(&mut self.is_flooded)
     }
 
     /// Whether only what the peer had said is to be read yet.
@@ -295,18 +303,23 @@ impl Connection {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Read {
+        let mut is_much = false;
         for _ in 0..TURN {
             let read = match self.route() {
+                Ok(()) if is_much => break,
                 Ok(()) => self.wire.poll_read(cx),
                 Err(why) => return Read::Ended(why),
             };
             match read {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => is_much = self.wire.has_read_much(),
                 Poll::Ready(Err(why)) => return Read::Ended(why),
                 Poll::Pending => return Read::All,
             }
         }
-        cx.waker().wake_by_ref();
+        match is_much {
+            true => self.is_flooded = true,
+            false => cx.waker().wake_by_ref(),
+        }
         Read::Some
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Wire {
     transcript: Option<Transcript>,
     /// The peer says nothing more; what it said may not have been looked at to its end.
     ended: Option<Disconnect>,
+    /// How many bytes came with the last read.
+    last_read: usize,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,9 @@ impl Outgoing {
 /// How many messages are written at once.
 const MOST_AT_ONCE: usize = 32;
 
+/// How many bytes are much for one read: a flood, and not a few replies.
+const MUCH: usize = 64 << 10;
+
 /// How long they are together; a longer one is written alone.
 const MOST_BYTES_AT_ONCE: usize = 16 << 10;
 
@@ -69,6 +74,7 @@ impl Wire {
             limits,
             transcript,
             ended: None,
+            last_read: 0,
         }
     }
 
@@ -196,6 +202,11 @@ impl Wire {
         self.read_from(|socket, space| Pin::new(socket).poll_read(cx, space))
     }
 
+    /// Whether so much came with the last read that others should have a turn before the next one.
+    pub(crate) fn has_read_much(&self) -> bool {
+        self.last_read >= MUCH
+    }
+
     /// Why nothing more is to be read, if all that the peer said has been looked at.
     fn check_end(&self) -> Result<(), Disconnect> {
         let Some(why) = &self.ended else { return Ok(()) };
@@ -232,6 +243,7 @@ impl Wire {
         let outcome = read(&mut self.socket, &mut space);
         let count = space.filled().len();
         self.decoder.filled(count);
+        self.last_read = count;
         match outcome {
             Poll::Pending if self.decoder.rest() => {}
             Poll::Pending => return Poll::Pending,
