@@ -120,7 +120,7 @@ class Template(TemplateFace):
 
         `path` must not be there, and be on the file system of `folder`, which is that of the machine's ``base_folder``.
 
-        :raises StoreError: when a pool or a spawn under way holds it, which leaves it as it was; otherwise it is gone.
+        :raises StoreError: when a pool or a spawn under way holds it, or something is there; it is as it was then.
         """
         self._template.store(text("path", path)).wait()
         return self
