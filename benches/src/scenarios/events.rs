@@ -126,7 +126,7 @@ fn floor(more: usize) -> Result<Sample, Failure> {
 fn ratite(listeners: usize, runtime: Runtime) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(peer()?)?;
     let work = async move {
-        let client = Client::over(ratite_qmp::Socket::try_from(socket)?, Options::default()).await?;
+        let client = Client::over(ratite_qmp::Socket::unshared(socket)?, Options::default()).await?;
         let mut queues = Vec::new();
         for _ in 0..listeners {
             let (listener, subscription) = Listener::with_capacity(EventFilter::any(), FLOOD);
@@ -165,7 +165,7 @@ fn check(is_right: bool) -> Result<(), Failure> {
 /// Lets `listeners` take every flood in, each on a thread of its own.
 fn ratite_blocking(listeners: usize) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(peer()?)?;
-    let client = ratite::blocking::Client::over(socket, Options::default())?;
+    let client = ratite::blocking::Client::over_unshared(socket, Options::default())?;
     let mut queues = Vec::new();
     for _ in 0..listeners {
         let (listener, subscription) = ratite::blocking::Listener::with_capacity(EventFilter::any(), FLOOD)?;

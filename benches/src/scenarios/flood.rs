@@ -119,7 +119,7 @@ fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
 fn flood_ratite(runtime: Runtime) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(endless()?)?;
     let work = async move {
-        let client = Client::over(ratite_qmp::Socket::try_from(socket)?, Options::default()).await?;
+        let client = Client::over(ratite_qmp::Socket::unshared(socket)?, Options::default()).await?;
         client.execute("start-flood", ()).await?;
         let mut laps = Laps::begin();
         while let Some(began) = laps.next() {
@@ -133,7 +133,7 @@ fn flood_ratite(runtime: Runtime) -> Result<Sample, Failure> {
 
 fn flood_ratite_blocking() -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(endless()?)?;
-    let client = ratite::blocking::Client::over(socket, Options::default())?;
+    let client = ratite::blocking::Client::over_unshared(socket, Options::default())?;
     client.execute("start-flood", ())?;
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
@@ -184,7 +184,7 @@ fn held_ratite() -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(flood_of_held()?)?;
     contenders::current_thread()?.block_on(async {
         let before = measure::own_memory()?;
-        let client = Client::over(ratite_qmp::Socket::try_from(socket)?, Options::default()).await?;
+        let client = Client::over(ratite_qmp::Socket::unshared(socket)?, Options::default()).await?;
         let (listener, subscription) = Listener::with_capacity(EventFilter::any(), HELD);
         client.subscribe(subscription);
         client.execute("start-flood", ()).await?;

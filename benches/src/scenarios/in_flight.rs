@@ -135,7 +135,7 @@ where
 fn ratite(setting: &Setting, runtime: Runtime) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(setting.command()?)?;
     runtime.block_on(async {
-        let client = Client::over(ratite_qmp::Socket::try_from(socket)?, Options::default()).await?;
+        let client = Client::over(ratite_qmp::Socket::unshared(socket)?, Options::default()).await?;
         in_tasks(|clock| {
             let client = client.clone();
             async move {

@@ -159,7 +159,7 @@ fn check(is_whole: bool) -> Result<(), Failure> {
 fn ratite_async(kind: Kind) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(peer()?)?;
     contenders::current_thread()?.block_on(async {
-        let client = Client::over(ratite_qmp::Socket::try_from(socket)?, Options::default()).await?;
+        let client = Client::over(ratite_qmp::Socket::unshared(socket)?, Options::default()).await?;
         let mut laps = Laps::begin();
         while let Some(began) = laps.next() {
             check(match kind {
@@ -177,7 +177,7 @@ fn ratite_async(kind: Kind) -> Result<Sample, Failure> {
 
 fn ratite_blocking(kind: Kind) -> Result<Sample, Failure> {
     let (_end, socket) = OtherEnd::paired(peer()?)?;
-    let client = ratite::blocking::Client::over(socket, Options::default())?;
+    let client = ratite::blocking::Client::over_unshared(socket, Options::default())?;
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
         check(match kind {

@@ -149,7 +149,7 @@ fn floor(setting: &Setting) -> Result<Sample, Failure> {
 }
 
 async fn ratite(socket: UnixStream) -> Result<Sample, Failure> {
-    let socket = ratite_qmp::Socket::try_from(socket)?;
+    let socket = ratite_qmp::Socket::unshared(socket)?;
     let client = Client::over(socket, Options::default()).await?;
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
@@ -172,7 +172,7 @@ fn ratite_async_mt(setting: &Setting) -> Result<Sample, Failure> {
 
 fn ratite_blocking(setting: &Setting) -> Result<Sample, Failure> {
     let (_end, socket) = setting.paired()?;
-    let client = ratite::blocking::Client::over(socket, Options::default())?;
+    let client = ratite::blocking::Client::over_unshared(socket, Options::default())?;
     let mut laps = Laps::begin();
     while let Some(began) = laps.next() {
         client.execute(COMMAND, ())?;

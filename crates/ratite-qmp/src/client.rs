@@ -116,8 +116,9 @@ impl Client {
     }
 
     async fn begin(socket: Socket, options: Options) -> Result<Self, Error> {
-        let socket =
-            socket.for_a_reader().map_err(|error| Error::Disconnected(Disconnect::io("take over", error)))?;
+        let socket = socket
+            .for_a_session()
+            .map_err(|error| Error::Disconnected(Disconnect::io("take over", error)))?;
         let mut wire = Wire::new(socket, options.limits, options.transcript);
         let (greeting, capabilities) = if options.handshake {
             let foreseen = options.foreseen.as_deref();

@@ -138,6 +138,14 @@ impl Decoder {
         waited
     }
 
+    /// Gives the room for reading to others if there is nothing in it; the next read has some again.
+    pub(crate) fn give_room_back(&mut self) {
+        if self.state == State::Between {
+            self.skip_blanks();
+        }
+        self.buffer.rest();
+    }
+
     /// Adds bytes that are already in memory.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

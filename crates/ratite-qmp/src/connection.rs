@@ -224,14 +224,14 @@ impl Connection {
         self.wire.watched()
     }
 
-    /// Takes in what somebody has read from the socket, and some of what there is `more`. Whether that was all, and there may be
-    /// more to come; else the task has to go on.
+    /// Takes in what somebody has read from the socket, and some of what there is `more`, up to an answer for him. Whether that was
+    /// all, and there may be more to come; else the task has to go on.
     pub(crate) fn take_in(&mut self, bytes: &[u8], more: bool) -> bool {
         self.wire.take_in(bytes);
         let mut outcome = self.route();
         let mut is_all = !more;
         for _ in 0..STRETCH {
-            if is_all || outcome.is_err() {
+            if is_all || outcome.is_err() || self.is_answered() {
                 break;
             }
             match self.wire.read_at_once() {

@@ -63,6 +63,8 @@ pub(crate) async fn handshake(
         },
         None => negotiate(wire, capabilities, subscriptions).await?,
     };
+    // The task that reads from here on has its first turn behind other handshakes.
+    wire.give_room_back();
     Ok(Session { greeting, capabilities })
 }
 

@@ -132,7 +132,7 @@ impl Server {
             Sockets::Unix(listener, _) => listener.poll_accept(cx).map_ok(|(stream, _)| {
                 let peer = stream.peer_cred().ok();
                 let peer = peer.map(|c| PeerCredentials { pid: c.pid(), uid: c.uid(), gid: c.gid() });
-                (stream.into(), peer)
+                (Socket::made_here(stream), peer)
             }),
             Sockets::Tcp(listeners) => {
                 for listener in listeners {

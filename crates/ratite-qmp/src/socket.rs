@@ -49,7 +49,11 @@ use crate::socket::watched::Watched;
 ///
 /// Made from tokio's or std's Unix and TCP streams, from a descriptor, or in memory.
 #[derive(Debug)]
-pub struct Socket(Kind);
+pub struct Socket {
+    kind: Kind,
+    /// Whether nobody else has its descriptor.
+    is_unshared: bool,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -72,7 +76,7 @@ impl Socket {
     /// What the system says; for TCP that of the last address the host's name resolves to.
     pub async fn connect(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Unix(path) => UnixStream::connect(path).await.map(Self::from),
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::made_here),
             Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(Self::from),
             Address::Fd(number) => Self::adopt(*number),
         }
@@ -84,7 +88,29 @@ impl Socket {
     #[must_use]
     pub fn pair() -> (Self, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
-        (Self(Kind::Memory(ours)), theirs)
+        (Self::of(Kind::Memory(ours)), theirs)
+    }
+
+    /// A stream whose descriptor nobody else has: no duplicate of it is in this program or in another one.
+    ///
+    /// Then a thread that waits for a reply may sleep in the kernel on this very socket, which takes settings that all duplicates
+    /// would share (`SO_RCVTIMEO`, no `O_NONBLOCK`). Everything else works without it. Needs to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn unshared(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        UnixStream::from_std(stream).map(Self::made_here)
+    }
+
+    /// One that was just made, so that nobody can have a duplicate.
+    pub(crate) fn made_here(stream: UnixStream) -> Self {
+        Self { kind: Kind::Unix(stream), is_unshared: true }
+    }
+
+    /// One that others may have, too.
+    fn of(kind: Kind) -> Self {
+        Self { kind, is_unshared: false }
     }
 
     /// A duplicate of the socket that this process has under `number`; the original stays open.
@@ -101,22 +127,23 @@ impl Socket {
     /// Whether descriptors can travel over it.
     #[must_use]
     pub fn carries_descriptors(&self) -> bool {
-        matches!(self.0, Kind::Unix(_) | Kind::Watched(_))
+        matches!(self.kind, Kind::Unix(_) | Kind::Watched(_))
     }
 
-    /// The same socket, for an owner who mostly reads: room for writing is waited for when there is none, and only then.
-    pub(crate) fn for_a_reader(self) -> io::Result<Self> {
-        match self.0 {
+    /// The same socket, for a session: callers may write to it at once, and a thread may wait for it itself.
+    pub(crate) fn for_a_session(self) -> io::Result<Self> {
+        match self.kind {
             Kind::Unix(stream) => {
-                Watched::new(stream.into_std()?).map(|watched| Self(Kind::Watched(watched)))
+                let watched = Watched::new(stream.into_std()?, self.is_unshared)?;
+                Ok(Self { kind: Kind::Watched(watched), ..self })
             }
-            _ => Ok(self),
+            kind => Ok(Self { kind, ..self }),
         }
     }
 
     /// Whether the peer has closed both directions, as far as the system tells: one that has only ended its own still reads.
     pub(crate) fn peer_is_gone(&self) -> bool {
-        let fd = match &self.0 {
+        let fd = match &self.kind {
             Kind::Unix(stream) => stream.as_fd(),
             Kind::Watched(socket) => socket.stream().as_fd(),
             Kind::Tcp(stream) => stream.as_fd(),
@@ -135,7 +162,7 @@ impl Socket {
         bytes: &mut [u8],
         fds: &mut Vec<OwnedFd>,
     ) -> Poll<io::Result<usize>> {
-        if let Kind::Unix(stream) = &self.0 {
+        if let Kind::Unix(stream) = &self.kind {
             return poll_receive_unix(stream, cx, bytes, fds);
         }
         let mut space = ReadBuf::new(bytes);
@@ -150,7 +177,7 @@ impl Socket {
         bytes: &[u8],
         fds: &[OwnedFd],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Unix(stream) => poll_send_unix(stream, cx, bytes, fds),
             Kind::Watched(socket) => socket.poll_send(cx, bytes, fds),
             Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -162,20 +189,20 @@ impl Socket {
 impl Socket {
     /// Whether [`Socket::send_at_once`] may write.
     pub(crate) fn sends_at_once(&self) -> bool {
-        matches!(self.0, Kind::Watched(_) | Kind::Tcp(_))
+        matches!(self.kind, Kind::Watched(_) | Kind::Tcp(_))
     }
 
-    /// The stream, for somebody who waits for it himself and then uses [`Socket::read_at_once`].
+    /// The stream, for a thread that waits for it itself, in recv(2), for [`PATIENCE`] at most.
     pub(crate) fn watched(&self) -> Option<Arc<std::os::unix::net::UnixStream>> {
-        match &self.0 {
-            Kind::Watched(socket) => Some(socket.shared()),
+        match &self.kind {
+            Kind::Watched(socket) => socket.for_a_thread(),
             _ => None,
         }
     }
 
     /// As [`AsyncRead::poll_read`], for somebody who does not wait.
     pub(crate) fn read_at_once(&self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Watched(socket) => socket.read_at_once(buffer),
             _ => Poll::Pending,
         }
@@ -183,7 +210,7 @@ impl Socket {
 
     /// As [`Socket::poll_send`], for somebody who does not wait.
     pub(crate) fn send_at_once(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
-        match &self.0 {
+        match &self.kind {
             Kind::Watched(socket) => send_unix(socket.stream(), bytes, fds),
             Kind::Tcp(stream) => stream.try_write(bytes),
             Kind::Unix(_) | Kind::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
@@ -254,7 +281,7 @@ fn send_unix(stream: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usi
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self(Kind::Unix(stream))
+        Self::of(Kind::Unix(stream))
     }
 }
 
@@ -264,7 +291,7 @@ impl From<TcpStream> for Socket {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "could not set TCP_NODELAY");
         }
-        Self(Kind::Tcp(stream))
+        Self::of(Kind::Tcp(stream))
     }
 }
 
@@ -305,7 +332,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Kind::Watched(socket) => socket.poll_read(cx, buffer),
             Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -325,11 +352,29 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Watched(socket) => Poll::Ready(socket.stream().shutdown(Shutdown::Write)),
             Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Kind::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_descriptor_that_others_may_have_keeps_its_settings() {
+        type Std = std::os::unix::net::UnixStream;
+        let (shared, _peer) = Std::pair().unwrap();
+        let copy = shared.try_clone().unwrap();
+
+        let shared = Socket::try_from(shared).unwrap().for_a_session().unwrap();
+
+        assert!(shared.watched().is_none() && copy.read_timeout().unwrap().is_none());
+        let (alone, _peer) = Std::pair().unwrap();
+        assert!(Socket::unshared(alone).unwrap().for_a_session().unwrap().watched().is_some());
     }
 }

@@ -235,6 +235,11 @@ impl Wire {
         self.decoder.rest()
     }
 
+    /// Says that somebody else reads before this is read again.
+    pub(crate) fn give_room_back(&mut self) {
+        self.decoder.give_room_back();
+    }
+
     fn read_from(
         &mut self,
         read: impl FnOnce(&mut Socket, &mut ReadBuf<'_>) -> Poll<io::Result<()>>,

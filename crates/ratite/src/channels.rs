@@ -43,8 +43,8 @@ pub(crate) enum MonitorChannel {
 }
 
 impl Channels {
-    /// Opens what `config` asks for.
-    pub(crate) async fn open(config: &MachineConfig) -> Result<Self, OpenError> {
+    /// Opens what `config` asks for. Boxed, as it passes through several futures, each of which would have room for it.
+    pub(crate) async fn open(config: &MachineConfig) -> Result<Box<Self>, OpenError> {
         let mut numbers = Numbers::beside(config);
         let mut theirs = Vec::new();
         let mut ends = ChildEnds::default();
@@ -114,7 +114,7 @@ impl Channels {
             ends.passed.push(number);
             theirs.push((number, passed.fd.try_clone()?));
         }
-        Ok(Self { monitor, consoles, agent, qtest, files, ends, theirs })
+        Ok(Box::new(Self { monitor, consoles, agent, qtest, files, ends, theirs }))
     }
 }
 

@@ -139,7 +139,7 @@ pub(crate) async fn launch(
 struct Prepared {
     program: program::Looked,
     spawn: Spawn,
-    channels: Channels,
+    channels: Box<Channels>,
     consoles: Vec<(String, Console)>,
     reach: Option<Reach>,
     log: Log,
@@ -226,7 +226,7 @@ async fn open_reach(config: &MachineConfig) -> Result<Option<Reach>, LaunchError
     reach.map(Some).map_err(|error| LaunchError::new(LaunchErrorKind::Reach(error)))
 }
 
-async fn open_channels(config: &MachineConfig) -> Result<Channels, LaunchError> {
+async fn open_channels(config: &MachineConfig) -> Result<Box<Channels>, LaunchError> {
     let limit = config.timeouts.connect;
     // A monitor's host has to be looked up, which may take its time.
     let outcome = within(limit, "channels", Channels::open(config)).await;
@@ -347,15 +347,16 @@ async fn connect_all(
     config: &MachineConfig,
     peer: Peer<'_>,
     over: impl Future,
-    channels: Channels,
+    channels: Box<Channels>,
 ) -> Result<Lines, Fault> {
     let limit = config.timeouts.connect;
     let ready = async {
+        let Channels { monitor, agent, qtest, .. } = *channels;
         let socket = |stream: Option<_>| stream.map(Socket::try_from).transpose().map_err(Fault::Channel);
         let limit = config.timeouts.command;
-        let qtest = socket(channels.qtest)?.map(|socket| Qtest::over(socket, limit));
-        let agent = connect_agent(config, channels.agent).map_err(Fault::Channel)?;
-        let monitor = connect_monitor(config, peer, channels.monitor).await?;
+        let qtest = socket(qtest)?.map(|socket| Qtest::over(socket, limit));
+        let agent = connect_agent(config, agent).map_err(Fault::Channel)?;
+        let monitor = connect_monitor(config, peer, monitor).await?;
         Ok(Lines { monitor, agent, qtest })
     };
     tokio::select! {
@@ -419,7 +420,7 @@ async fn connect_monitor(
         MonitorChannel::Off => return Ok(None),
         MonitorChannel::Pair(stream) => {
             let over = async move {
-                let socket = Socket::try_from(stream).map_err(Fault::Channel)?;
+                let socket = Socket::unshared(stream).map_err(Fault::Channel)?;
                 Client::over(socket, options).await.map_err(Fault::Qmp)
             };
             match apart(config).map_err(Fault::Channel)? {

@@ -109,7 +109,11 @@ impl Buffer {
         }
         if self.bytes.len() - self.end < READ_SIZE {
             let length = (self.bytes.len() * 2).max(self.end + READ_SIZE).max(USUAL_SIZE);
-            self.bytes.resize(length, 0);
+            match self.bytes.is_empty() {
+                // The system's own zeros: pages that no read reaches are never there.
+                true => self.bytes = vec![0; length],
+                false => self.bytes.resize(length, 0),
+            }
         }
     }
 

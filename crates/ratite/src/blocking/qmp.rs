@@ -1,7 +1,9 @@
 //! The twin of [`ratite_qmp::Client`].
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use ratite_qmp::Address;
@@ -97,11 +99,27 @@ impl Client {
     /// # Errors
     /// As there, and [`Error::Connect`] when it is no connected Unix or TCP socket.
     pub fn over(socket: impl Into<OwnedFd>, options: Options) -> Result<Self, Error> {
-        let socket = socket.into();
+        Self::over_made(socket.into(), options, Socket::try_from)
+    }
+
+    /// The same over a stream whose descriptor nobody else has: a call that is alone with its command takes two system calls
+    /// then; see [`Socket::unshared`].
+    ///
+    /// # Errors
+    /// As [`Client::over`].
+    pub fn over_unshared(stream: UnixStream, options: Options) -> Result<Self, Error> {
+        Self::over_made(stream, options, Socket::unshared)
+    }
+
+    fn over_made<S: AsRawFd>(
+        socket: S,
+        options: Options,
+        make: impl FnOnce(S) -> io::Result<Socket>,
+    ) -> Result<Self, Error> {
         let address = Address::Fd(socket.as_raw_fd());
         let no_socket = |source| Error::Connect { address, source };
         let inner = Background::start().and_then(|background| {
-            let socket = background.within(|| Socket::try_from(socket))?;
+            let socket = background.within(|| make(socket))?;
             Ok((background, socket))
         });
         let (background, socket) = inner.map_err(no_socket)?;
