@@ -7,6 +7,8 @@ use ratite::Machine;
 use ratite::MachineConfig;
 use ratite::Spawn;
 use ratite::guest;
+use ratite::qmp::EventFilter;
+use serde_json::json;
 
 use crate::scenario::PATIENCE;
 use crate::scenario::Stage;
@@ -59,6 +61,30 @@ pub async fn echoes(machine: &Machine, text: &str) {
     let console = machine.console().expect("so far all is well");
     console.write(format!("echo {text}\n")).await.expect("so far all is well");
     console.expect(format!("\n{text}\r\n").as_str(), PATIENCE).await.expect("so far all is well");
+}
+
+/// Writes a byte's `value` all over a sector of a disk, as the guest would.
+///
+/// # Panics
+/// If QEMU does not take the command.
+pub async fn fill_sector(machine: &Machine, disk: &str, sector: u64, value: u8) {
+    let line = format!("qemu-io {disk} \"write -P {value} {} 512\"", sector * 512);
+    machine.human_monitor(&line).await.expect("so far all is well");
+}
+
+/// All that the guest would read from a disk. (`qemu-io` says what it reads on QEMU's output, where nobody waits for it.)
+///
+/// # Panics
+/// If QEMU does not copy it.
+pub async fn content(machine: &Machine, disk: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("so far all is well");
+    let target = folder.path().join("copy");
+    let copy = json!({ "device": disk, "job-id": "copy", "target": target, "sync": "full", "format": "raw" });
+    machine.cmd("drive-backup", copy).await.expect("so far all is well");
+    let filter = EventFilter::named("BLOCK_JOB_COMPLETED");
+    let completed = machine.event_wait(filter, PATIENCE).await.expect("so far all is well");
+    assert!(completed.data()["error"].is_null(), "{completed:?}");
+    std::fs::read(&target).expect("so far all is well")
 }
 
 /// Whether the guest is run, as QEMU says.

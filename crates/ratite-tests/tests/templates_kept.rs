@@ -122,8 +122,8 @@ fn a_full_disk_leaves_the_machine_running_and_no_template() {
         return not_tested("only root may mount a small file system");
     }
     play_blocking(|stage| {
-        // Room for the RAM, and not for the state that comes to it.
-        let mount = format!("mount -t tmpfs -o size=16450k none {}", stage.base().display());
+        // Room for the machine's folder and its state, and not for its RAM.
+        let mount = format!("mount -t tmpfs -o size=400k none {}", stage.base().display());
         let script = format!(r#"exec unshare --mount sh -c '{mount} && exec "$@"' sh "$@""#);
         let mut controller = Controller::start_in_shell(&script, stage, &["--freezable"]);
 
@@ -143,7 +143,7 @@ fn a_full_disk_leaves_the_machine_running_and_no_template() {
 const STEPS: [&str; 8] = [
     "stands still to be frozen",
     "state of a machine is saved",
-    "RAM and disks are a template's",
+    "disks are a template's",
     "template is written down",
     "machine is frozen",
     "template is on the disk",

@@ -18,6 +18,56 @@ pub(crate) fn is_option(word: &OsStr, name: &str) -> bool {
         == Some(name)
 }
 
+/// QEMU's options that take no value, of all its versions.
+const FLAGS: [&str; 30] = [
+    "S",
+    "alt-grab",
+    "ctrl-grab",
+    "curses",
+    "daemonize",
+    "enable-kvm",
+    "enable-sync-profile",
+    "full-screen",
+    "h",
+    "help",
+    "mem-prealloc",
+    "no-acpi",
+    "no-fd-bootchk",
+    "no-frame",
+    "no-hpet",
+    "no-kvm",
+    "no-quit",
+    "no-reboot",
+    "no-shutdown",
+    "no-user-config",
+    "nodefaults",
+    "nographic",
+    "only-migratable",
+    "portrait",
+    "preconfig",
+    "s",
+    "singlestep",
+    "snapshot",
+    "usb",
+    "win2k-hack",
+];
+
+/// The places of the words that are neither an option nor the value of one: QEMU takes such a word for the image of the first
+/// hard disk. Behind an option that is not known to take none, a word is its value.
+pub(crate) fn words_alone(arguments: &[OsString]) -> Vec<usize> {
+    let is_flag = |word: &OsString| FLAGS.iter().any(|name| is_option(word, name));
+    let mut alone = Vec::new();
+    let mut place = 0;
+    while let Some(word) = arguments.get(place) {
+        let is_option = word.as_encoded_bytes().starts_with(b"-");
+        if !is_option {
+            alone.push(place);
+        }
+        place += if is_option && !is_flag(word) { 2 } else { 1 };
+    }
+    alone
+}
+
 /// How much RAM the machine is to have, in bytes; `None` if nothing is said, or not so that it can be read.
 pub(crate) fn memory_size(arguments: &[OsString]) -> Option<u64> {
     let (_, value) = given(arguments, "m").last()?;
@@ -167,6 +217,12 @@ mod tests {
         assert!(!is_pc(&config));
         assert!(is_pc(&config.args(["-machine", "type=pc-q35-7.2"])));
         assert!(!is_pc(&MachineConfig::new("qemu-system-arm")));
+    }
+
+    #[test]
+    fn words_that_stand_alone_are_found() {
+        assert_eq!(words_alone(&words("a.img -m 64 -S b.img --nographic -unknown c.img")), [0, 4]);
+        assert_eq!(words_alone(&words("-hda a.img --snapshot b.img -m")), [3]);
     }
 
     #[test]

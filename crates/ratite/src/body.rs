@@ -1,20 +1,16 @@
 //! What a machine is made of, so that the same machine can be made again: its description, its RAM, its disks.
 //!
-//! A machine that is to be frozen has its RAM in a file and each disk under an overlay from its start on; one that is
-//! restored has the same, under overlays of its own.
+//! A machine that is to be frozen has its RAM in a file in memory and each disk under an overlay from its start on; one that
+//! is restored has its RAM in the template's file, and overlays of its own.
 
 mod recipe;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::path::PathBuf;
 
-use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -25,6 +21,7 @@ use crate::config::WorkingFolder;
 use crate::disks;
 use crate::disks::Disk;
 use crate::disks::NotFreezable;
+use crate::memory::Memory;
 use crate::options::Options;
 use crate::options::doubled;
 use crate::overlay;
@@ -72,7 +69,7 @@ pub(crate) const WAYS: [Way; 3] = [Way::Left, Way::Placed, Way::Streamed];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BodyDisk {
-    /// The place of its option among the caller's arguments.
+    /// The place among the caller's arguments at which it begins.
     place: usize,
     /// The image that the caller named, which stays as it is.
     pub(crate) path: PathBuf,
@@ -80,11 +77,11 @@ pub(crate) struct BodyDisk {
     size: u64,
 }
 
-/// The files that a machine has for itself, in its work folder.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The files that a machine has for itself, in its work folder and in memory.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     /// The RAM, if it is in a file that the machine writes to.
-    pub(crate) ram: Option<PathBuf>,
+    pub(crate) ram: Option<Memory>,
     /// The overlays, in the order of the disks.
     pub(crate) overlays: Vec<PathBuf>,
 }
@@ -100,6 +97,9 @@ pub(crate) enum Restored<'a> {
 
 /// The id of the backend that has the RAM.
 pub(crate) const BACKEND: &str = "ratite-ram";
+
+/// The number of the descriptor that leads a machine to its RAM.
+pub(crate) const RAM_NUMBER: RawFd = 3;
 
 /// What a PC has without being told: its default, by QEMU's documentation of `-m`.
 const PC_RAM: u64 = 128 << 20;
@@ -140,24 +140,23 @@ impl Body {
         })
     }
 
-    /// The arguments of the machine that is to be frozen, and its files, which are made in `folder` with names that begin
-    /// with `prefix`.
+    /// The arguments of the machine that is to be frozen, and its files. Overlays are made in `folder` with names that begin with
+    /// `prefix`; the RAM has to be passed to it under [`RAM_NUMBER`].
     ///
     /// # Errors
-    /// What the system said: that the RAM does not fit, most of all.
+    /// What the system said.
     pub(crate) fn begin(&self, folder: &Path, prefix: &str) -> io::Result<(Vec<OsString>, Files)> {
         let ram = match &self.ram {
-            Ram::Ours { bytes } => Some((folder.join(format!("{prefix}ram")), *bytes)),
+            Ram::Ours { bytes } => Some(Memory::make(*bytes)?),
             Ram::Theirs { .. } => None,
         };
-        if let Some((path, bytes)) = &ram {
-            reserve(path, *bytes)?;
-        }
         let below = self.disks.iter().map(|disk| (disk.path.clone(), disk.image()));
         let overlays = put_overlays(below, folder, prefix)?;
-        let memory = ram.as_ref().map(|(path, _)| (path.as_path(), true));
+        // By a name: QEMU takes no descriptor here, and would send the RAM of a backend without a name.
+        let path = PathBuf::from(format!("/proc/self/fd/{RAM_NUMBER}"));
+        let memory = ram.as_ref().map(|_| (path.as_path(), true));
         let arguments = self.arguments(&overlays, memory);
-        Ok((arguments, Files { ram: ram.map(|(path, _)| path), overlays }))
+        Ok((arguments, Files { ram, overlays }))
     }
 
     /// The arguments of a restored machine, with overlays of its own in `folder` on the images `below`. It waits for its state
@@ -172,7 +171,7 @@ impl Body {
         folder: &Path,
         prefix: &str,
     ) -> io::Result<(Vec<OsString>, Files)> {
-        let image = |size| Image { format: "qcow2".into(), size, backing: None };
+        let image = |size| Image { format: "qcow2".into(), size, backing: None, data: None };
         let below = below.iter().cloned().zip(self.disks.iter().map(|disk| image(disk.size)));
         let overlays = put_overlays(below, folder, prefix)?;
         let memory = match ram {
@@ -314,29 +313,6 @@ fn ram(config: &MachineConfig) -> Ram {
 /// What QEMU's sizes of RAM are multiples of.
 const ALIGNED: u64 = 8192;
 
-/// Makes the file for the RAM, with room for all of it: a guest that wrote to a page for which a full disk has none would be
-/// killed by SIGBUS.
-fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
-    give_room(&OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?, bytes)
-}
-
-/// Gives the file of a machine's RAM back the room that a template had no need of.
-pub(crate) fn reserve_again(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    let bytes = file.metadata()?.len();
-    give_room(&file, bytes)
-}
-
-fn give_room(file: &File, bytes: u64) -> io::Result<()> {
-    let reserved =
-        rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes));
-    match reserved {
-        // A file system that cannot promise room has none to promise.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(bytes),
-        outcome => Ok(outcome?),
-    }
-}
-
 fn put_overlays(
     below: impl Iterator<Item = (PathBuf, Image)>,
     folder: &Path,
@@ -357,7 +333,7 @@ impl BodyDisk {
     }
 
     fn image(&self) -> Image {
-        Image { format: self.format.clone(), size: self.size, backing: None }
+        Image { format: self.format.clone(), size: self.size, backing: None, data: None }
     }
 }
 
@@ -387,13 +363,13 @@ mod tests {
         assert_eq!(
             line(&begun),
             format!(
-                "-object memory-backend-file,id=ratite-ram,size=8388608,mem-path={at}/0-ram,share=on \
+                "-object memory-backend-file,id=ratite-ram,size=8388608,mem-path=/proc/self/fd/3,share=on \
                  -machine memory-backend=ratite-ram -m 8 \
                  -drive index=0,media=disk,file={at}/0-disk-0.qcow2,format=qcow2 \
                  -device vmgenid,guid=auto -device virtio-rng-pci"
             ),
         );
-        assert_eq!(std::fs::metadata(files.ram.unwrap()).unwrap().len(), 8 << 20);
+        assert!(files.ram.is_some());
         assert_eq!(disks::chain(&files.overlays[0]).unwrap(), [files.overlays[0].clone(), image]);
     }
 
@@ -439,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_this_program_alone_is_refused() {
-        let null = || File::open("/dev/null").unwrap();
+        let null = || std::fs::File::open("/dev/null").unwrap();
         let refusal = |config: MachineConfig| Body::freezable(&config).unwrap_err();
 
         assert!(matches!(refusal(pc().without_monitor()), NotFreezable::NoMonitor));

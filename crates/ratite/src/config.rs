@@ -132,8 +132,8 @@ impl MachineConfig {
 
     /// Launches the machine so that [`crate::Machine::freeze`] can make a template of it in the best way. Off by default.
     ///
-    /// - Its RAM is in a file in its work folder, of which each machine that is restored changes a copy, page by page. The size
-    ///   has to be said (`-m`), except for a PC, and there has to be room for it where [`MachineConfig::base_folder`] is.
+    /// - Its RAM is in a file in memory (memfd_create(2)), which a freeze copies to [`MachineConfig::base_folder`]; each machine that
+    ///   is restored changes a copy of that, page by page. The size has to be said (`-m`), except for a PC.
     /// - Each disk that it can write to and that is given by `-drive` (or `-hda` and the like) is put under an overlay in the work
     ///   folder. The caller's image is never written to, and must stay as it is for as long as the template is used.
     /// - A PC gets the devices `vmgenid`, by which a restored guest learns that it is one, and `virtio-rng-pci`, unless the arguments

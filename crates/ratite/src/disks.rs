@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ pub enum NotFreezable {
 /// A disk that the machine may write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Disk {
-    /// The place of its option among the arguments.
+    /// The place among the arguments at which it begins.
     pub(crate) place: usize,
     /// The image that the caller named.
     pub(crate) path: PathBuf,
@@ -93,18 +94,25 @@ pub(crate) fn writable(arguments: &[OsString], folder: &Path) -> Result<Vec<Disk
         check_blockdev(value)?;
     }
     let drives = drives(arguments);
-    drives.filter_map(|(place, options)| disk(place, &options, folder).transpose()).collect()
+    drives.filter_map(|(words, options)| disk(words.start, &options, folder).transpose()).collect()
 }
 
-/// The `-drive`s among the arguments, with those that are written in short.
-fn drives(arguments: &[OsString]) -> impl Iterator<Item = (usize, Options)> {
-    let long = arguments::given(arguments, "drive").map(|(place, value)| (place, Options::parse(value)));
-    let short = SHORT.iter().flat_map(|(name, rest)| {
-        arguments::given(arguments, name)
-            .map(|(place, value)| (place, Options::parse(OsStr::new(rest)).with("file", value)))
+/// The `-drive`s among the arguments, with those that are written in short, and which words they are.
+fn drives(arguments: &[OsString]) -> impl Iterator<Item = (Range<usize>, Options)> {
+    let both = |place: usize| place..place + 2;
+    let shortened = |rest: &str, file: &OsStr| Options::parse(OsStr::new(rest)).with("file", file);
+    let long =
+        arguments::given(arguments, "drive").map(move |(place, value)| (both(place), Options::parse(value)));
+    let short = SHORT.iter().flat_map(move |(name, rest)| {
+        arguments::given(arguments, name).map(move |(place, value)| (both(place), shortened(rest, value)))
     });
-    long.chain(short)
+    let shortest = arguments::words_alone(arguments).into_iter();
+    let shortest = shortest.map(move |place| (place..place + 1, shortened(ALONE, &arguments[place])));
+    long.chain(short).chain(shortest)
 }
+
+/// What a word that stands alone would be behind `-drive`.
+const ALONE: &str = "index=0,media=disk";
 
 fn disk(place: usize, options: &Options, folder: &Path) -> Result<Option<Disk>, NotFreezable> {
     let is_read_only = ["readonly", "read-only"].iter().any(|key| options.is_on(key));
@@ -163,12 +171,15 @@ pub(crate) fn with_overlays(
 ) -> Vec<OsString> {
     let mut changed = arguments.to_vec();
     let drives: Vec<_> = drives(arguments).collect();
+    let mut overlays: Vec<_> = overlays.into_iter().collect();
+    // From the last on, so that each is where it was found.
+    overlays.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
     for (place, overlay) in overlays {
-        let Some((_, options)) = drives.iter().find(|(at, _)| *at == place) else { continue };
+        let Some((words, options)) = drives.iter().find(|(words, _)| words.start == place) else { continue };
         let options =
             ["snapshot", "driver", "file.filename"].iter().fold(options.clone(), |it, key| it.without(key));
-        changed[place] = "-drive".into();
-        changed[place + 1] = options.with("file", overlay).with("format", "qcow2").text();
+        let options = options.with("file", overlay).with("format", "qcow2").text();
+        changed.splice(words.clone(), ["-drive".into(), options]);
     }
     changed.retain(|word| !arguments::is_option(word, "snapshot"));
     changed
@@ -180,39 +191,50 @@ const WRITTEN: [&str; 12] = [
     "object",
 ];
 
-/// Every regular file that the arguments name, and the images below those that are overlays: what a machine depends on
-/// besides its arguments. Files that QEMU writes are left out.
+/// Every regular file that the arguments name, or that is in a folder of firmware (`-L`), or is named in a file of arguments
+/// (`-readconfig`), and the files that disk images are made of besides: what a machine depends on besides its arguments.
+/// Files that QEMU writes are left out.
 pub(crate) fn named_files(arguments: &[OsString], folder: &Path) -> BTreeSet<PathBuf> {
-    let mut files = BTreeSet::new();
+    let mut names = Vec::new();
     let is_written = |place: usize| {
         let option = place.checked_sub(1).map(|before| &arguments[before]);
         option.is_some_and(|option| WRITTEN.iter().any(|name| arguments::is_option(option, name)))
     };
     for (_, argument) in arguments.iter().enumerate().filter(|(place, _)| !is_written(*place)) {
-        let mut names = vec![argument.clone()];
+        names.push(argument.clone());
         names.extend(Options::parse(argument).values().map(OsStr::to_owned));
         if let Some(node) = argument.to_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
             collect_texts(&node, &mut names);
         }
-        for name in names.iter().filter(|name| !name.is_empty()) {
-            let mut next = Some(folder.join(name)).filter(|path| is_regular(path));
-            while let Some(path) = next.filter(|path| !files.contains(path)) {
-                next = below(&path);
-                files.insert(path);
-            }
+    }
+    for (_, config) in arguments::given(arguments, "readconfig") {
+        // `key = "value"`, a line each.
+        let text = std::fs::read_to_string(folder.join(config)).unwrap_or_default();
+        names.extend(text.lines().filter_map(|line| line.split('"').nth(1)).map(OsString::from));
+    }
+    for (_, firmware) in arguments::given(arguments, "L") {
+        let entries = std::fs::read_dir(folder.join(firmware)).into_iter().flatten().flatten();
+        names.extend(entries.map(|entry| entry.path().into_os_string()));
+    }
+    names.retain(|name| !name.is_empty());
+    let mut found: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
+    let mut files = BTreeSet::new();
+    while let Some(path) = found.pop() {
+        if is_regular(&path) && !files.contains(&path) {
+            found.extend(parts(&path));
+            files.insert(path);
         }
     }
     files
 }
 
-/// The image below the one at `path`, if there is one.
-fn below(path: &Path) -> Option<PathBuf> {
-    let mut magic = [0; 4];
-    io::Read::read_exact(&mut std::fs::File::open(path).ok()?, &mut magic).ok()?;
-    Image::look(path, None).ok().filter(|_| &magic == b"QFI\xfb")?.backing.filter(|path| is_regular(path))
+/// The other files that an image is made of.
+fn parts(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let image = Image::look(path, None).ok();
+    image.into_iter().flat_map(|image| image.backing.into_iter().chain(image.data))
 }
 
-/// An image and all that are below it.
+/// An image and all that are below it, with the files that have their data.
 ///
 /// # Errors
 /// [`NotFreezable::Image`], with the one that cannot be looked at.
@@ -222,12 +244,14 @@ pub(crate) fn chain(path: &Path) -> Result<Vec<PathBuf>, NotFreezable> {
     while let Some(path) = next.filter(|path| !chain.contains(path)) {
         let image = Image::look(&path, None);
         // What QEMU alone can measure has no image below it that ratite could put one on.
-        next = match image {
-            Ok(image) => image.backing,
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+        let (below, data) = match image {
+            Ok(image) => (image.backing, image.data),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => (None, None),
             Err(source) => return Err(NotFreezable::Image { path, source }),
         };
+        next = below;
         chain.push(path);
+        chain.extend(data);
     }
     Ok(chain)
 }
@@ -266,18 +290,19 @@ mod tests {
         let folder = folder();
         let arguments = words(
             "-snapshot -drive file=a.img,format=raw,if=virtio,snapshot=on -hdb b.img \
-             -drive file=b.img,readonly=on -cdrom b.img -drive if=none,id=empty",
+             -drive file=b.img,readonly=on -cdrom b.img -S a.img -drive if=none,id=empty",
         );
 
         let disks = writable(&arguments, folder.path()).unwrap();
 
-        assert_eq!(disks.iter().map(|disk| disk.place).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(disks.iter().map(|disk| disk.place).collect::<Vec<_>>(), [1, 3, 10]);
         let overlays = disks.iter().map(|disk| (disk.place, PathBuf::from(format!("/o,{}", disk.place))));
         assert_eq!(
             with_overlays(&arguments, overlays),
             words(
                 "-drive if=virtio,file=/o,,1,format=qcow2 -drive index=1,media=disk,file=/o,,3,format=qcow2 \
-                 -drive file=b.img,readonly=on -cdrom b.img -drive if=none,id=empty"
+                 -drive file=b.img,readonly=on -cdrom b.img -S \
+                 -drive index=0,media=disk,file=/o,,10,format=qcow2 -drive if=none,id=empty"
             ),
         );
     }
@@ -294,6 +319,22 @@ mod tests {
         assert!(refusal("-hda /dev/null").contains("/dev/null"));
         let harmless = words(r#"-blockdev {"driver":"raw","read-only":true} -blockdev null-co,node-name=n"#);
         assert_eq!(writable(&harmless, folder.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn files_of_firmware_and_of_arguments_are_found() {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("firmware")).unwrap();
+        std::fs::write(at("firmware/bios.bin"), "x").unwrap();
+        std::fs::write(at("machine.cfg"), "[drive]\n  if = \"none\"\n  file = \"a.img\"\n").unwrap();
+
+        let files = named_files(&words("-L firmware -readconfig machine.cfg"), folder.path());
+
+        assert_eq!(
+            files.into_iter().collect::<Vec<_>>(),
+            ["a.img", "firmware/bios.bin", "machine.cfg"].map(at)
+        );
     }
 
     #[test]

@@ -12,8 +12,10 @@ use crate::body::Body;
 use crate::body::Files;
 use crate::body::Restored;
 use crate::config::MachineConfig;
+use crate::config::PassedFd;
 use crate::error::LaunchError;
 use crate::error::LaunchErrorKind;
+use crate::memory::Memory;
 
 /// What the machine was made of, for one who wants to make it again.
 pub(crate) enum Frame {
@@ -82,7 +84,12 @@ pub(crate) fn make<'a>(
     };
     let fault = |source| LaunchError::new(LaunchErrorKind::Files { folder: work_folder.to_owned(), source });
     let (args, files) = made.map_err(fault)?;
+    let ram = files.ram.as_ref().map(Memory::descriptor);
     let below = restoring.filter(|_| !files.overlays.is_empty()).map(|it| Arc::clone(&it.holder));
     let frame = Frame::Made { body: Box::new(body), files, below };
-    Ok((Cow::Owned(MachineConfig { args, ..config.clone() }), frame))
+    let mut config = MachineConfig { args, ..config.clone() };
+    if let Some(ram) = ram {
+        config.fds.push(PassedFd::at(ram.map_err(fault)?, body::RAM_NUMBER));
+    }
+    Ok((Cow::Owned(config), frame))
 }

@@ -1,13 +1,12 @@
 //! From [`Running`] to a template's folder: the steps of freezing, and how each is undone.
 //!
 //! ```text
-//! check ─► stop ─► state saved ─► RAM and disks moved ─► sealed ─► written down ─► the machine is ended ─► Frozen
-//!            └────────┴──────────────┴────────────────────┴──────────┘ fails ─► all back ─► the machine goes on
+//! check ─► stop ─► state saved ─► disks moved ─► RAM copied ─► sealed ─► written down ─► the machine is ended ─► Frozen
+//!            └────────┴──────────────┴──────────────┴───────────┴───────────┘ fails ─► all back ─► the machine goes on
 //! ```
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -17,8 +16,6 @@ use std::sync::Arc;
 use ratite_qmp::Client;
 use ratite_qmp::ExecuteError;
 use ratite_qmp::within;
-use rustix::fs::FallocateFlags;
-use rustix::fs::SeekFrom;
 use serde_json::Value;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -234,12 +231,12 @@ impl Course {
         }
         images.extend(disks::named_files(&body.recipe.arguments(), &body.recipe.folder()));
         let before = Before::of(client).await.map_err(FreezeError::Save)?;
-        let (way, because) = way(client, &body, files, &before).await?;
+        let base = running.work_folder.parent().unwrap_or(Path::new("/var/tmp"));
+        let (way, because) = way(client, &body, files, &before, base).await?;
         let agent_answers = match &running.agent {
             Some(agent) => within(AGENT, "agent", agent.ping()).await.is_ok_and(|outcome| outcome.is_ok()),
             None => false,
         };
-        let base = running.work_folder.parent().unwrap_or(Path::new("/var/tmp"));
         let folder = WorkFolder::make(base, false).map_err(FreezeError::Folder)?;
         let path = self.folder.insert(folder).path().join(TEMPLATE);
         let fault = |source| FreezeError::Files { folder: path.clone(), source };
@@ -260,16 +257,17 @@ impl Course {
         })?;
         tracing::debug!(state = %state.display(), "the state of a machine is saved");
         let version = version(&ask(client, "query-version", ()).await?);
-        self.take(files, way, &path).map_err(fault)?;
-        tracing::debug!(template = %path.display(), "a machine's RAM and disks are a template's");
+        self.take(files, &path).map_err(fault)?;
+        tracing::debug!(template = %path.display(), "a machine's disks are a template's");
         let last_line = |console: &Console| String::from_utf8_lossy(&console.last_line()).into_owned();
         let consoles = running.consoles.iter();
         let standing = consoles.map(|(name, console)| (name.clone(), last_line(console))).collect();
         let facts = Facts { body, way, because, version, agent_answers, standing };
         let there = path.clone();
+        let ram = files.ram.clone().filter(|_| way == Way::Left);
         // What was written is read once more. It goes on when nobody waits for it any more, so it is not to be forgotten.
         let writing = tokio::spawn(aside(move || {
-            free_holes(&there.join(manifest::RAM));
+            ram.map_or(Ok(()), |ram| ram.copy_to(&there.join(manifest::RAM)))?;
             Manifest::write(&there, facts, images.into_iter().collect())
         }));
         let manifest =
@@ -296,12 +294,10 @@ impl Course {
         Ok(Frozen { folder, path, manifest, below })
     }
 
-    /// Moves what is the machine's own to the template.
-    fn take(&mut self, files: &Files, way: Way, to: &Path) -> io::Result<()> {
-        let ram = files.ram.iter().filter(|_| way == Way::Left).map(|path| (path, to.join(manifest::RAM)));
-        let disks = files.overlays.iter().enumerate();
-        let disks = disks.map(|(number, path)| (path, to.join(manifest::disk(number))));
-        for (from, to) in ram.chain(disks) {
+    /// Moves the machine's own disks to the template.
+    fn take(&mut self, files: &Files, to: &Path) -> io::Result<()> {
+        for (number, from) in files.overlays.iter().enumerate() {
+            let to = to.join(manifest::disk(number));
             std::fs::rename(from, &to)?;
             self.moved.push((from.clone(), to));
         }
@@ -316,11 +312,7 @@ impl Course {
         }
         for (from, to) in self.moved.iter().rev() {
             if let Err(error) = std::fs::rename(to, from) {
-                tracing::warn!(%error, file = %from.display(), "could not give a machine its file back");
-            } else if to.ends_with(manifest::RAM)
-                && let Err(error) = body::reserve_again(from)
-            {
-                tracing::warn!(%error, file = %from.display(), "there is no room for all of a machine's RAM any more");
+                tracing::warn!(%error, file = %from.display(), "could not give a machine its disk back");
             }
         }
         let Some(monitor) = &running.monitor else { return };
@@ -399,12 +391,13 @@ async fn look_for_hot_plugged(client: &Client, words: &[OsString]) -> Result<(),
     }
 }
 
-/// How the RAM is to travel, and why not in the best way.
+/// How the RAM is to travel, and why not in the best way, to a folder in `base`.
 async fn way(
     client: &Client,
     body: &Body,
     files: &Files,
     before: &Before,
+    base: &Path,
 ) -> Result<(Way, Option<String>), FreezeError> {
     let because = match &body.ram {
         Ram::Theirs { because } => because.clone(),
@@ -425,7 +418,9 @@ async fn way(
             }
         }
     };
-    let way = if before.knows(Way::Placed) { Way::Placed } else { Way::Streamed };
+    // QEMU opens that file itself, by a name that QMP has to be told.
+    let is_nameable = base.to_str().is_some();
+    let way = if before.knows(Way::Placed) && is_nameable { Way::Placed } else { Way::Streamed };
     Ok((way, Some(because)))
 }
 
@@ -435,23 +430,4 @@ pub(crate) fn version(reply: &Value) -> String {
     let package = reply["package"].as_str().unwrap_or_default().trim();
     let version = format!("{}.{}.{}", number("major"), number("minor"), number("micro"));
     if package.is_empty() { version } else { format!("{version} {package}") }
-}
-
-/// Gives back the room for RAM that the guest has never written to.
-fn free_holes(ram: &Path) {
-    let Ok(file) = File::options().write(true).open(ram) else { return };
-    let Ok(length) = file.metadata().map(|metadata| metadata.len()) else { return };
-    let mut at = 0;
-    while at < length {
-        let hole = rustix::fs::seek(&file, SeekFrom::Hole(at)).unwrap_or(length);
-        if hole >= length {
-            return;
-        }
-        let data = rustix::fs::seek(&file, SeekFrom::Data(hole)).unwrap_or(length);
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        if rustix::fs::fallocate(&file, flags, hole, data - hole).is_err() {
-            return;
-        }
-        at = data;
-    }
 }

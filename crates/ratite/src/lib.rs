@@ -37,6 +37,7 @@ mod life;
 mod machine;
 mod manifest;
 mod masking;
+mod memory;
 mod migration;
 mod options;
 mod overlay;

@@ -26,6 +26,8 @@ pub(crate) struct Image {
     pub(crate) size: u64,
     /// The image below it, if it is an overlay itself.
     pub(crate) backing: Option<PathBuf>,
+    /// The file that has its contents, if it has not got them itself.
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// The first four bytes of a qcow2 image.
@@ -61,13 +63,14 @@ impl Image {
                 };
                 let length = u32::from_be_bytes(head[16..20].try_into().expect("four bytes"));
                 let backing = backing(&file, path, at(8), length)?;
-                Ok(Self { format: "qcow2".into(), size: at(24), backing })
+                let data = data_file(&head, path);
+                Ok(Self { format: "qcow2".into(), size: at(24), backing, data })
             }
             "qcow2" => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too short for a qcow2 image")),
             "raw" => {
                 // As QEMU does, in whole sectors. A block device's length is where its end is.
                 let size = file.seek(SeekFrom::End(0))?.next_multiple_of(512);
-                Ok(Self { format: "raw".into(), size, backing: None })
+                Ok(Self { format: "raw".into(), size, backing: None, data: None })
             }
             other => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -78,8 +81,37 @@ impl Image {
 }
 
 /// How much of an image is looked at, and how much of it a qcow2 image has at least.
-const HEAD: u64 = 512;
+const HEAD: u64 = 1 << 16;
 const SHORTEST: usize = 72;
+
+/// The file with the contents of an image that has them elsewhere ("external data file"), by the extension of its header.
+fn data_file(head: &[u8], path: &Path) -> Option<PathBuf> {
+    let word = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().expect("four bytes")));
+    // The lower half of the features that a reader has to know, which there are from version 3 on.
+    if word(4)? < 3 || word(76)? & EXTERNAL_DATA == 0 {
+        return None;
+    }
+    let mut at = word(100)? as usize;
+    loop {
+        let (kind, length) = (word(at)?, word(at + 4)? as usize);
+        match kind {
+            0 => return None,
+            DATA_FILE => {
+                let name = head.get(at + 8..at + 8 + length)?;
+                return Some(beside(path, name.to_vec()));
+            }
+            _ => at = (at + 8).checked_add(length)?.checked_next_multiple_of(8)?,
+        }
+    }
+}
+
+const EXTERNAL_DATA: u32 = 1 << 2;
+const DATA_FILE: u32 = 0x4441_5441;
+
+/// A relative name starts from the image's folder.
+fn beside(image: &Path, name: Vec<u8>) -> PathBuf {
+    image.parent().unwrap_or(Path::new("")).join(OsString::from_vec(name))
+}
 
 fn backing(image: &File, path: &Path, offset: u64, length: u32) -> io::Result<Option<PathBuf>> {
     if offset == 0 || length == 0 {
@@ -90,9 +122,7 @@ fn backing(image: &File, path: &Path, offset: u64, length: u32) -> io::Result<Op
     }
     let mut name = vec![0; length as usize];
     image.read_exact_at(&mut name, offset)?;
-    // A relative name starts from the overlay's folder.
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(Some(folder.join(OsString::from_vec(name))))
+    Ok(Some(beside(path, name)))
 }
 
 /// The longest name of a backing file that the format has room for, in bytes.
@@ -189,15 +219,39 @@ mod tests {
 
         create(&overlay, &below, &image).unwrap();
 
-        assert_eq!(image, Image { format: "raw".into(), size: (3 << 30) + 1024, backing: None });
+        assert_eq!(image, Image { format: "raw".into(), size: (3 << 30) + 1024, backing: None, data: None });
         let seen = Image::look(&overlay, None).unwrap();
-        assert_eq!(seen, Image { format: "qcow2".into(), size: image.size, backing: Some(below) });
+        assert_eq!(
+            seen,
+            Image { format: "qcow2".into(), size: image.size, backing: Some(below), data: None }
+        );
+    }
+
+    #[test]
+    fn a_file_that_has_the_contents_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        let mut bytes = header(b"", "raw", 4096, 1);
+        bytes[79] = 4;
+        let end = HEADER as usize + 16;
+        assert_eq!(bytes[end..end + 8], [0; 8]);
+        bytes.truncate(end);
+        bytes.extend(DATA_FILE.to_be_bytes());
+        bytes.extend(length("contents".len()).to_be_bytes());
+        bytes.extend(b"contents");
+        bytes.extend([0; 8]);
+        std::fs::write(&image, &bytes).unwrap();
+
+        assert_eq!(Image::look(&image, None).unwrap().data, Some(folder.path().join("contents")));
+        bytes[79] = 0;
+        std::fs::write(&image, &bytes).unwrap();
+        assert_eq!(Image::look(&image, None).unwrap().data, None);
     }
 
     #[test]
     fn a_relative_name_starts_from_the_overlays_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let image = Image { format: "raw".into(), size: 512, backing: None };
+        let image = Image { format: "raw".into(), size: 512, backing: None, data: None };
         let overlay = folder.path().join("overlay");
 
         create(&overlay, Path::new("below"), &image).unwrap();
@@ -221,7 +275,7 @@ mod tests {
     #[test]
     fn nothing_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
-        let image = Image { format: "raw".into(), size: 512, backing: None };
+        let image = Image { format: "raw".into(), size: 512, backing: None, data: None };
         let overlay = folder.path().join("overlay");
         std::fs::write(&overlay, "mine").unwrap();
 
@@ -233,7 +287,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let overlay = folder.path().join("overlay");
-        let image = |size| Image { format: "raw".into(), size, backing: None };
+        let image = |size| Image { format: "raw".into(), size, backing: None, data: None };
 
         assert!(create(&overlay, Path::new(&"x".repeat(1024)), &image(512)).is_err());
         assert!(create(&overlay, Path::new("/below"), &image(LARGEST + 1)).is_err());

@@ -189,15 +189,15 @@ impl Digest {
 }
 
 /// The unit in which zeros are left out: a page of most processors.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
-fn is_zero(block: &[u8]) -> bool {
+pub(crate) fn is_zero(block: &[u8]) -> bool {
     // A comparison of memory, which is quick in a program without optimisations, too.
     block == &[0; BLOCK][..block.len()]
 }
 
 /// Where the next data of a file begins. A file system that knows no holes has data everywhere.
-fn data_from(file: &File, at: u64, length: u64) -> Option<u64> {
+pub(crate) fn data_from(file: &File, at: u64, length: u64) -> Option<u64> {
     if at >= length {
         return None;
     }

@@ -98,15 +98,16 @@ impl Machine {
     /// Makes a template of this machine, as it is now, and ends it: its RAM and its disks become the template's.
     ///
     /// It is stopped, its state is saved, and it is ended by force. Works for any machine with a monitor; one that was launched with
-    /// [`crate::MachineConfig::freezable`] has its RAM and disks where no byte of them has to be moved. The folder is made in the
-    /// machine's base folder.
+    /// [`crate::MachineConfig::freezable`] has its RAM where it is copied in one go, without QEMU, and disks of which no byte has to
+    /// be moved. The folder is made in the machine's base folder.
     ///
     /// Bounded: each command by [`crate::Timeouts::command`], and so is the time in which nothing of the state comes. Needs no
-    /// particular runtime. Whoever drops the future before it is done has a machine that goes on, in the background.
+    /// particular runtime. Whoever drops the future before it is done has a machine that goes on, in the background; in the last
+    /// moment, when the machine is being ended already, neither is left.
     ///
     /// # Errors
     /// [`FreezeError`], with the device or the job that is to blame. The machine goes on as it was; what there is of a template is
-    /// removed.
+    /// removed. One that stood still stands still, though QEMU may call that `postmigrate` from then on.
     pub async fn freeze(&self) -> Result<Template, FreezeError> {
         let Frozen { folder, path, manifest, below } = freeze::freeze(&self.running).await?;
         let below = HeldBelow(below);

@@ -152,7 +152,9 @@ impl TemplateCache {
     /// The templates in this folder, which is made (mode 0700) when it is needed.
     #[must_use]
     pub fn at(folder: impl AsRef<Path>) -> Self {
-        Self { folder: folder.as_ref().to_owned(), patience: PATIENCE }
+        // A program that changes its working folder still means this one.
+        let folder = std::path::absolute(&folder).unwrap_or_else(|_| folder.as_ref().to_owned());
+        Self { folder, patience: PATIENCE }
     }
 
     /// The same; `limit` is how long a template that somebody else is making is waited for, 10 minutes by default.
@@ -279,7 +281,7 @@ impl TemplateCache {
         Ok(template)
     }
 
-    /// All templates, by their names.
+    /// All templates, by their names. Looks at each on the caller's thread: a few system calls for each of its files.
     ///
     /// # Errors
     /// [`CacheError::Folder`]; a folder that is not there has none.
@@ -313,10 +315,8 @@ impl TemplateCache {
         let fault = |source| CacheError::Folder { path: path.clone(), source };
         let missing = |source| TemplateError::Missing { folder: path.clone(), source };
         let _lease = Lease::alone(&path).map_err(missing)?.ok_or_else(in_use)?;
-        let lock = Lock::try_take(&self.lock_path(name)).map_err(fault)?.ok_or_else(in_use)?;
-        remove(&path).map_err(fault)?;
-        lock.remove();
-        Ok(())
+        let _lock = Lock::try_take(&self.lock_path(name)).map_err(fault)?.ok_or_else(in_use)?;
+        remove(&path).map_err(fault)
     }
 
     /// Waits until nobody else makes or removes the template of this name.

@@ -199,7 +199,8 @@ impl Spawn {
         self
     }
 
-    /// Does not let it run: it stands still until somebody sends `cont`.
+    /// Does not let it run: it stands still until somebody sends `cont`. The guest's clock is then the caller's to set, too
+    /// ([`ratite_qmp::Agent::set_time`]).
     pub fn paused(mut self) -> Self {
         self.paused = true;
         self

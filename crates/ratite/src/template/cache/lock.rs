@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
-/// The right to make, replace or remove one template.
+/// The right to make, replace or remove one template. Its file goes with it.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -39,17 +39,23 @@ impl Lock {
     fn locked(path: &Path, how: FlockOperation) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how))?;
-        let is_there = std::fs::metadata(path).is_ok_and(|there| {
-            file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
-        });
-        Ok(is_there.then(|| Self { file, path: path.to_owned() }))
+        Ok(is_at(&file, path).then(|| Self { file, path: path.to_owned() }))
     }
+}
 
-    /// Gives it up, with its file.
-    pub(super) fn remove(self) {
-        let _gone = std::fs::remove_file(&self.path);
-        drop(self.file);
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: whoever has opened it meanwhile finds that it is not there any more.
+        if is_at(&self.file, &self.path) {
+            let _gone = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| {
+        file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+    })
 }
 
 #[cfg(test)]
@@ -63,8 +69,9 @@ mod tests {
 
         let lock = Lock::take(&path).unwrap();
         assert!(Lock::try_take(&path).unwrap().is_none());
-        lock.remove();
+        drop(lock);
 
+        assert!(!path.exists());
         assert!(Lock::try_take(&path).unwrap().is_some());
     }
 }
