@@ -87,15 +87,15 @@ impl Template {
         pool.map(Pool::new).map_err(|error| error.raise(py))
     }
 
-    /// Moves it to `path`, where it stays. It goes on when nobody waits for it any more.
+    /// Moves it to `path`, where it stays. It begins at once, and goes on when nobody waits for it any more: a template that is
+    /// moved by half would be nowhere.
     fn store(&self, py: Python<'_>, path: PathBuf) -> PyResult<Pending> {
         let runtime = ratite::background().map_err(|error| raise_io(py, error))?;
         let place = Arc::clone(self.place.get(py)?);
         self.share(py)?;
-        let moved = async move {
-            let task = runtime.spawn(store(place, path));
-            task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
-        };
+        let moving = runtime.spawn(store(place, path));
+        let moved =
+            async move { moving.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) };
         Ok(Pending::new(moved, |py, ()| Ok(py.None())))
     }
 
@@ -140,7 +140,6 @@ impl Template {
     }
 }
 
-/// Takes it out of its place only now, so that one whose wait never begins stays.
 async fn store(place: Place, path: PathBuf) -> Result<(), StoreFault> {
     let template = match std::mem::replace(&mut *lock(&place), Held::Moving) {
         Held::Here(template) => template,

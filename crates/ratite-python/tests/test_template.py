@@ -225,6 +225,19 @@ def test_a_template_that_changes_while_it_is_open_is_refused(frozen, base):
     assert type(error) is ratite.TemplateError and (error.kind, error.path) == ("size", str(base / "stored/ram"))
 
 
+def test_a_template_that_qemu_does_not_take_is_told_with_its_last_words(frozen, base):
+    frozen().store(base / "stored").close()
+    manifest = base / "stored/template.json"
+    # A description that is not the state's: what no seal is on.
+    manifest.write_text(manifest.read_text().replace('"tells_generation": true', '"tells_generation": false'))
+
+    with ratite.Template.open(base / "stored") as template:
+        error = raised_by(lambda: template.spawn(base_folder=base))
+
+    assert type(error) is ratite.SpawnError and error.kind == "restore"
+    assert error.exit is not None and b"vmgenid" in error.log
+
+
 def test_what_cannot_be_stored_is_told(frozen, base):
     template = frozen()
     with template.pool(1, base_folder=base):

@@ -42,7 +42,7 @@ class Face:
     :param working_folder: QEMU's current folder, by default the caller's.
     :param base_folder: where the work folder is made.
     :param log_folder: where the log is kept; by default it goes with the work folder.
-    :param freezable: so that :meth:`freeze` can make a template in the best way: with its RAM in a file in the work folder, and an overlay on
+    :param freezable: so that :meth:`freeze` can make a template in the best way: with its RAM in a file in memory, and an overlay on
         each disk that it can write to, so that no image of the caller's is written to.
     :param keep_folder: leave the work folder behind when the machine has ended.
     :param screen: leave out ``-display none -vga none``.
