@@ -37,7 +37,7 @@ docs: ## Builds the API documentation into target/doc; manual pages and completi
 	@cargo doc --workspace --no-deps --locked
 	@scripts/cli-docs target/doc-cli
 
-bench: ## Measures ratite beside the floor and beside others; ROUNDS (5), ONLY (scenarios), DOCS=1 writes docs/benchmarks.md.
+bench: ## Measures ratite beside the floor and beside others; ROUNDS (4), ONLY (scenarios), DOCS=1 writes docs/benchmarks.md.
 	@scripts/setup --bench
 	@ROUNDS=$(ROUNDS) ONLY=$(ONLY) DOCS=$(DOCS) scripts/bench
 
