@@ -86,7 +86,8 @@ fn functions(folder: &Path) -> Vec<Function> {
 fn functions_of(text: &str) -> Vec<Function> {
     let mut found = Vec::new();
     let mut owner = String::new();
-    for line in text.lines() {
+    let lines: Vec<&str> = text.lines().collect();
+    for (place, line) in lines.iter().enumerate() {
         if let Some(rest) = line.strip_prefix("impl") {
             let head = rest.rsplit(" for ").next().unwrap_or(rest).trim_start();
             owner = head.chars().take_while(|c| c.is_alphanumeric()).collect();
@@ -98,10 +99,16 @@ fn functions_of(text: &str) -> Vec<Function> {
         let name: String = rest.chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect();
         found.push(Function {
             name: if indented { format!("{owner}::{name}") } else { name },
-            waits: is_async || rest.contains("-> impl Future"),
+            waits: is_async || signature(&lines[place..]).contains("-> impl Future"),
         });
     }
     found
+}
+
+/// The lines up to the one that ends a function's head.
+fn signature(lines: &[&str]) -> String {
+    let end = lines.iter().position(|line| line.ends_with(['{', ';'])).unwrap_or_default();
+    lines[..=end].concat()
 }
 
 /// What the blocking types say that they wait for.

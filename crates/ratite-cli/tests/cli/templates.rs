@@ -100,7 +100,7 @@ fn a_template_is_made_and_listed_and_machines_of_it_run_until_it_is_removed() {
     let lines: Vec<String> = listed.stdout().lines().map(str::to_owned).collect();
     assert!(lines[0].starts_with("NAME   MADE") && lines[0].ends_with("STATE"), "{lines:?}");
     assert!(lines[1].starts_with("guest  ") && lines[1].ends_with("  ok"), "{lines:?}");
-    assert!(lines[1].contains("s ago  ") && lines[1].contains(" MiB  "), "{lines:?}");
+    assert!(lines[1].contains("s ago  ") && lines[1].contains("iB  "), "{lines:?}");
     ended.assert_code(0);
     assert!(!ended.stdout().contains(guest::READY), "it has booted: {}", ended.stdout());
     removed.assert_code(0);
@@ -251,7 +251,7 @@ fn a_machine_that_ends_otherwise_leaves_no_template() {
 const STEPS: [&str; 6] = [
     "a machine stands still to be frozen",
     "the state of a machine is saved",
-    "a machine's RAM and disks are a template's",
+    "a machine's disks are a template's",
     "a template is written down",
     "a machine is frozen",
     "a template is on the disk",
