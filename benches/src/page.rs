@@ -54,7 +54,7 @@ const ABOUT_WAYS: &str = "\n## Templates\n\n\
      - `cold-boot` boots it; `loadvm` is QEMU's own `savevm`, restored by `-loadvm` from a qcow2 disk; `stream` a template whose RAM\n  \
        cannot be mapped and is read from a migration stream; `mapped` a template as it is meant to be; `pool` the same, from a pool\n  \
        that is full when a machine is asked for. ratite drives all of them.\n\
-     - Every time counts from asking for the machine. The medians of at most three rounds; a sample restores five times, and boots\n  \
+     - Every time counts from asking for the machine. The medians of at most two rounds; a sample restores five times, and boots\n  \
        once. 32 at once are measured in one round alone: the boots take a minute.\n\
      - Memory is what Linux calls PSS, of all QEMUs, once all guests have answered: what several share is counted once.\n\n";
 
