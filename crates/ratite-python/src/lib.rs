@@ -78,6 +78,8 @@ mod _core {
     #[pymodule_export]
     use super::pool::Pool;
     #[pymodule_export]
+    use super::pool::Prepared;
+    #[pymodule_export]
     use super::qtest::Qtest;
     #[pymodule_export]
     use super::screen::Screen;

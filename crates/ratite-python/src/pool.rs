@@ -1,14 +1,22 @@
 //! Machines that are started ahead.
 
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
 
 use pyo3::prelude::*;
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::errors::Raise;
 use crate::errors::raise;
+use crate::gate;
 use crate::machine::Machine;
 use crate::pending::Pending;
 use crate::values::Owned;
@@ -32,11 +40,15 @@ impl Pool {
 
 #[pymethods]
 impl Pool {
-    /// A pool of plain machines.
+    /// A pool of plain machines, prepared by `begin` if it is given; see [`preparation`].
     #[staticmethod]
-    fn of(py: Python<'_>, config: &Config, size: usize) -> PyResult<Self> {
+    fn of(py: Python<'_>, config: &Config, size: usize, begin: Option<Py<PyAny>>) -> PyResult<Self> {
         let config = config.get()?;
-        py.detach(|| config.pool(size)).map(Self::new).map_err(|error| error.raise(py))
+        let pool = py.detach(|| match begin {
+            None => config.pool(size),
+            Some(begin) => config.prepared_pool(size, preparation(begin)),
+        });
+        pool.map(Self::new).map_err(|error| error.raise(py))
     }
 
     /// A machine that runs.
@@ -60,5 +72,83 @@ impl Pool {
         let pool = self.inner.get(py)?.lock().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| drop(pool));
         Ok(())
+    }
+}
+
+/// What has `begin(machine, prepared)` called for each machine of a pool. That only begins it, and says to `prepared` how it went.
+pub(crate) fn preparation(begin: Py<PyAny>) -> impl Fn(ratite::Machine) -> Outcome + Send + Sync + 'static {
+    move |machine| {
+        let (sender, outcome) = oneshot::channel();
+        let prepared = Prepared { outcome: Owned::new(Mutex::new(Some(sender))) };
+        if let Some(_inside) = gate::enter() {
+            let _called = Python::try_attach(|py| {
+                let prepared = Py::new(py, prepared).expect("its class is there");
+                let called = Machine::give(py, machine)
+                    .and_then(|machine| begin.call1(py, (machine, prepared.clone_ref(py))));
+                if let Err(error) = called {
+                    prepared.get().say(py, Err(error));
+                }
+            });
+        }
+        Outcome(outcome)
+    }
+}
+
+/// Resolves once a preparation is over.
+pub(crate) struct Outcome(oneshot::Receiver<PyResult<()>>);
+
+impl Future for Outcome {
+    type Output = Result<(), Unprepared>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| match outcome {
+            Ok(outcome) => outcome.map_err(Unprepared::Raised),
+            Err(_) => Err(Unprepared::GivenUp),
+        })
+    }
+}
+
+/// Why a machine was not prepared.
+#[derive(Debug)]
+pub(crate) enum Unprepared {
+    Raised(PyErr),
+    GivenUp,
+}
+
+impl fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raised(error) => error.fmt(f),
+            Self::GivenUp => f.write_str("its preparation was given up"),
+        }
+    }
+}
+
+impl Error for Unprepared {}
+
+/// To whom a preparation says how it went.
+#[pyclass(frozen, module = "ratite._core")]
+pub(crate) struct Prepared {
+    outcome: Owned<Mutex<Option<oneshot::Sender<PyResult<()>>>>>,
+}
+
+impl Prepared {
+    fn say(&self, py: Python<'_>, outcome: PyResult<()>) {
+        let Ok(sender) = self.outcome.get(py) else { return };
+        if let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Nobody waits for it any more, if the pool is gone.
+            let _told = sender.send(outcome);
+        }
+    }
+}
+
+#[pymethods]
+impl Prepared {
+    fn succeeded(&self, py: Python<'_>) {
+        self.say(py, Ok(()));
+    }
+
+    fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) {
+        self.say(py, Err(PyErr::from_value(error)));
     }
 }

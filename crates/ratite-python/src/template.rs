@@ -21,6 +21,7 @@ use crate::errors::raise_io;
 use crate::machine::Machine;
 use crate::pending::Pending;
 use crate::pool::Pool;
+use crate::pool::preparation;
 use crate::template_errors::not_there;
 use crate::values::Owned;
 use crate::values::limit;
@@ -80,10 +81,14 @@ impl Template {
         Ok(Pending::new(async move { template.spawn_with(&spawn).await }, Machine::give))
     }
 
-    /// A pool of such machines.
-    fn pool(&self, py: Python<'_>, size: usize, spawn: &Spawn) -> PyResult<Pool> {
+    /// A pool of such machines, prepared by `begin` if it is given.
+    fn pool(&self, py: Python<'_>, size: usize, spawn: &Spawn, begin: Option<Py<PyAny>>) -> PyResult<Pool> {
         let template = self.share(py)?;
-        let pool = py.detach(|| template.pool_with(size, spawn.inner.clone()));
+        let spawn = spawn.inner.clone();
+        let pool = py.detach(|| match begin {
+            None => template.pool_with(size, spawn),
+            Some(begin) => template.prepared_pool(size, spawn, preparation(begin)),
+        });
         pool.map(Pool::new).map_err(|error| error.raise(py))
     }
 

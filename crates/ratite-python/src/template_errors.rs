@@ -19,6 +19,7 @@ use crate::errors::chain;
 use crate::errors::field;
 use crate::errors::process_exit;
 use crate::errors::raise;
+use crate::pool::Unprepared;
 
 /// A template that is not to be had any more, for the reason that finishes "the template …".
 pub(crate) fn not_there(py: Python<'_>, why: &str) -> PyErr {
@@ -127,6 +128,15 @@ impl Raise for SpawnError {
             Self::Resume(cause) => {
                 let error = raise(py, "SpawnError", message, [field(py, "kind", "resume")]);
                 error.set_cause(py, Some(cause.raise(py)));
+                error
+            }
+            Self::Prepare(cause) => {
+                let error = raise(py, "SpawnError", message, [field(py, "kind", "prepare")]);
+                if let Ok(cause) = cause.downcast::<Unprepared>()
+                    && let Unprepared::Raised(raised) = *cause
+                {
+                    error.set_cause(py, Some(raised));
+                }
                 error
             }
             _ => raise(py, "SpawnError", message, []),

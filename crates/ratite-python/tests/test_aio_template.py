@@ -73,6 +73,46 @@ def test_a_pool_of_plain_machines_runs_them_once_they_are_taken(guest):
     run(scene())
 
 
+def test_a_pool_prepares_its_machines_in_the_event_loop(play, base):
+    async def finish(machine):
+        assert type(machine) is ratite.aio.Machine
+        await says(machine, "pt", "kept")
+
+    async def fail(machine):
+        raise ZeroDivisionError("by design")
+
+    async def scene(template):
+        async with template.pool(2, base_folder=base, prepare=finish) as pool:
+            for _ in range(3):
+                async with await pool.take() as machine:
+                    await says(machine, "echo taken", "taken")
+        async with template.pool(1, base_folder=base, prepare=fail) as pool:
+            with pytest.raises(ratite.SpawnError, match="by design") as caught:
+                await pool.take()
+            assert caught.value.kind == "prepare" and type(caught.value.__cause__) is ZeroDivisionError
+
+    play(scene)
+
+
+def test_closing_a_pool_cancels_what_prepares_its_machines(guest):
+    async def scene():
+        begun, cancelled = asyncio.Event(), asyncio.Event()
+
+        async def wait_for_ever(machine):
+            begun.set()
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        async with ratite.aio.Pool.of(guest(module=ratite.aio), 1, prepare=wait_for_ever):
+            await asyncio.wait_for(begun.wait(), 60)
+        await asyncio.wait_for(cancelled.wait(), 60)
+
+    run(scene())
+
+
 def test_cancelling_a_freeze_leaves_the_machine_running(guest):
     async def scene():
         async with guest(module=ratite.aio, freezable=True) as machine:

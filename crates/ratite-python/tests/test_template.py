@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -278,6 +279,56 @@ def test_a_pool_of_plain_machines_runs_them_once_they_are_taken(guest):
 
     with ratite.Pool.of(guest("-S"), 1) as pool, pool.take() as machine:
         assert not machine.cmd("query-status")["running"]
+
+
+def test_a_pool_prepares_its_machines_ahead(frozen, base):
+    prepared = []
+
+    def finish(machine):
+        says(machine, "pt", "kept")
+        prepared.append(machine.pid)
+
+    with frozen(typed="echo ke").pool(2, base_folder=base, prepare=finish) as pool:
+        pool.filled()
+        waiting = list(prepared)
+        assert len(waiting) == 2
+        for _ in range(3):
+            with pool.take() as machine:
+                assert machine.pid in prepared and [event["event"] for event in machine.events()] == ["RESUME"]
+                says(machine, "echo taken", "taken")
+
+
+def test_a_pool_of_plain_machines_boots_them_ahead(guest):
+    with ratite.Pool.of(guest(), 1, prepare=lambda machine: machine.console.expect("> ")) as pool:
+        with pool.take() as machine:
+            says(machine, "echo booted", "booted")
+
+
+def test_what_a_preparation_raises_is_the_cause_of_what_the_taker_hears(frozen, base):
+    def fail(machine):
+        raise ZeroDivisionError(f"of process {machine.pid}")
+
+    with frozen(typed="").pool(1, base_folder=base, prepare=fail) as pool:
+        for _ in range(2):
+            error = raised_by(pool.take)
+            assert type(error) is ratite.SpawnError and error.kind == "prepare"
+            assert type(error.__cause__) is ZeroDivisionError and "of process" in str(error)
+
+
+def test_closing_a_pool_ends_a_preparation_that_waits(guest):
+    begun, ended = threading.Event(), threading.Event()
+
+    def wait_for_ever(machine):
+        machine.console.expect("> ")
+        begun.set()
+        try:
+            machine.console.expect("what nobody says", timeout=600)
+        finally:
+            ended.set()
+
+    with ratite.Pool.of(guest(), 1, prepare=wait_for_ever):
+        assert begun.wait(60)
+    assert ended.wait(60)
 
 
 def test_a_pool_tells_why_it_has_no_machine(base, real):

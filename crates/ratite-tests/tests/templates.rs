@@ -21,7 +21,6 @@ use ratite_tests::scenario::assert_says;
 use ratite_tests::scenario::entries;
 use ratite_tests::scenario::play;
 use ratite_tests::scenario::play_blocking;
-use ratite_tests::scenario::wait_until;
 use ratite_tests::templates::at_prompt;
 use ratite_tests::templates::config;
 use ratite_tests::templates::content;
@@ -30,7 +29,6 @@ use ratite_tests::templates::fill_sector;
 use ratite_tests::templates::here;
 use ratite_tests::templates::is_running;
 use ratite_tests::templates::plain;
-use rustix::process::Signal;
 use serde_json::json;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -351,48 +349,6 @@ fn a_machine_that_has_ended_is_told_to_have() {
         let refusal = machine.freeze().await.unwrap_err();
 
         assert!(matches!(refusal, FreezeError::Exited(_)), "{refusal}");
-    });
-}
-
-#[test]
-fn a_pool_gives_machines_that_run() {
-    play(async |stage| {
-        let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
-        for pool in [template.pool_with(2, here(stage)).unwrap(), config(stage).pool(2).unwrap()] {
-            pool.filled().await;
-            let mut taken = Vec::new();
-            for number in 0..5 {
-                let machine = pool.take().await.unwrap();
-                assert!(is_running(&machine).await);
-                echoes(&machine, &format!("number {number}")).await;
-                taken.push(machine);
-            }
-            for machine in taken {
-                machine.kill().await.unwrap();
-            }
-        }
-        assert!(matches!(template.pool(0), Err(SpawnError::EmptyPool)));
-    });
-}
-
-#[test]
-fn a_pool_passes_over_machines_that_have_died_and_tells_why_none_comes() {
-    play(async |stage| {
-        let pool = config(stage).name("pooled").pool(1).unwrap();
-        pool.filled().await;
-        let children = ratite_tests::orphans::children_of(std::process::id());
-        let waiting = children.iter().find(|child| child.command_line.contains("qemu-system")).unwrap().pid;
-        ratite_tests::scenario::send_signal(waiting, Signal::KILL);
-        wait_until("it is dead", PATIENCE, || !ratite_tests::orphans::is_alive(waiting));
-
-        let machine = pool.take().await.unwrap();
-
-        assert_ne!(machine.pid(), waiting);
-        machine.kill().await.unwrap();
-        let broken = plain(stage).args(["-device", "none-such"]).pool(1).unwrap();
-        for _ in 0..3 {
-            assert_says(&broken.take().await.unwrap_err(), &["could not launch"]);
-        }
     });
 }
 

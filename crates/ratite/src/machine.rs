@@ -49,6 +49,8 @@ use crate::workdir::Log;
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) running: Arc<Running>,
+    /// Whether dropping it ends the machine. Somebody else's does, if not.
+    is_owner: bool,
 }
 
 impl MachineConfig {
@@ -77,6 +79,9 @@ impl MachineConfig {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if !self.is_owner {
+            return;
+        }
         if let Some(reach) = &self.running.reach {
             // Here, since the program may end right behind this. It is a matter of microseconds.
             reach.folder.remove();
@@ -98,7 +103,12 @@ impl Machine {
 
     /// The same for one that is not ready yet: whoever wants to reach it waits for [`Machine::serve`].
     pub(crate) fn unserved(running: Running) -> Self {
-        Self { running: Arc::new(running) }
+        Self { running: Arc::new(running), is_owner: true }
+    }
+
+    /// The same machine, for somebody who may use it and is not to end it by dropping it.
+    pub(crate) fn lent(&self) -> Self {
+        Self { running: Arc::clone(&self.running), is_owner: false }
     }
 
     /// Lets others reach it, if they may.

@@ -174,23 +174,6 @@ impl Template {
         spawn::restore(&self.0.path, &self.0.manifest, spawn, self.0.clone()).await
     }
 
-    /// A pool of machines that are restored ahead, of which `size` stand ready; see [`Pool`].
-    ///
-    /// # Errors
-    /// [`SpawnError::EmptyPool`] for a size of 0; [`SpawnError::Runtime`] when the system gives no thread. What is wrong with the
-    /// template is told by [`Pool::take`].
-    pub fn pool(&self, size: usize) -> Result<Pool, SpawnError> {
-        self.pool_with(size, Spawn::new())
-    }
-
-    /// The same, each as `spawn` says.
-    ///
-    /// # Errors
-    /// As [`Template::pool`].
-    pub fn pool_with(&self, size: usize, spawn: Spawn) -> Result<Pool, SpawnError> {
-        Pool::of_template(self.clone(), spawn, size)
-    }
-
     /// How the RAM comes to the machines, and if not in the quickest way, why.
     #[must_use]
     pub fn ram(&self) -> RamTransfer {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from types import TracebackType
-from typing import TYPE_CHECKING, Awaitable, Callable, List, Mapping, Optional, Type, TypeVar
+from typing import TYPE_CHECKING, Awaitable, Callable, List, Mapping, Optional, Set, Type, TypeVar
 
 from ratite import _core
 from ratite._frozen import CacheFace, Commands, PoolFace, Spawning, TemplateEntry, TemplateFace, boot_failed
@@ -82,8 +83,10 @@ class Template(TemplateFace):
         kill_timeout: float = 60.0,
         grace: float = 30.0,
         transcript: Optional[Callable[[str, str], object]] = None,
+        prepare: Optional[Callable[[Machine], Awaitable[object]]] = None,
     ) -> Pool:
-        """A pool of machines that are restored ahead; see `ratite.Template.pool`."""
+        """A pool of machines that are restored ahead; see `ratite.Template.pool`. With `prepare`, a coroutine function, it is to be
+        called within the event loop, in which that runs; what is under way when the pool is closed is cancelled."""
         spawning = Spawning(
             base_folder=base_folder,
             log_folder=log_folder,
@@ -97,8 +100,13 @@ class Template(TemplateFace):
             grace=grace,
             transcript=transcript,
         )
-        pool = Pool(self._template.pool(count("size", size), spawning.spawn), size)
-        pool._face = lambda machine: spawning.face(_machine(), machine)
+
+        def face(machine: _core.Machine) -> Machine:
+            return spawning.face(_machine(), machine)
+
+        preparing = None if prepare is None else _Preparing(prepare, face)
+        pool = Pool(self._template.pool(count("size", size), spawning.spawn, preparing), size)
+        pool._face, pool._preparing = face, preparing
         return pool
 
     async def store(self: SelfTemplate, path: StrPath) -> SelfTemplate:
@@ -124,14 +132,28 @@ class Pool(PoolFace):
     __doc__ = PoolFace.__doc__
 
     _face: Callable[[_core.Machine], Machine]
+    _preparing: Optional[_Preparing]
 
     @classmethod
-    def of(cls: Type[SelfPool], machine: Machine, size: int) -> SelfPool:
-        """A pool of plain machines as `machine` describes them; see `ratite.Pool.of`."""
+    def of(
+        cls: Type[SelfPool], machine: Machine, size: int, *, prepare: Optional[Callable[[Machine], Awaitable[object]]] = None
+    ) -> SelfPool:
+        """A pool of plain machines as `machine` describes them; see `ratite.Pool.of`, and `Template.pool` for `prepare`."""
         described = copy.copy(machine)
-        pool = cls(_core.Pool.of(described._config(), count("size", size)), size)
-        pool._face = lambda machine: copy.copy(described)._taken(machine)
+
+        def face(machine: _core.Machine) -> Machine:
+            return copy.copy(described)._taken(machine)
+
+        preparing = None if prepare is None else _Preparing(prepare, face)
+        pool = cls(_core.Pool.of(described._config(), count("size", size), preparing), size)
+        pool._face, pool._preparing = face, preparing
         return pool
+
+    def close(self) -> None:
+        """Ends the machines that nobody has taken, without waiting for that, and cancels what prepares them."""
+        super().close()
+        if self._preparing is not None:
+            self._preparing.cancel()
 
     async def take(self) -> Machine:
         """A machine that runs; see `ratite.Pool.take`. One that is cancelled is not taken, or ended."""
@@ -152,6 +174,39 @@ class Pool(PoolFace):
     ) -> None:
         """Closes it."""
         self.close()
+
+
+class _Preparing:
+    """Prepares the machines of a pool in the event loop that runs when it is made."""
+
+    def __init__(self, prepare: Callable[[Machine], Awaitable[object]], face: Callable[[_core.Machine], Machine]) -> None:
+        self._prepare, self._face = prepare, face
+        self._loop = asyncio.get_running_loop()
+        self._tasks: Set[asyncio.Task[None]] = set()
+
+    def __call__(self, machine: _core.Machine, prepared: _core.Prepared) -> None:
+        """Begins with one; called by a thread of ratite's own."""
+        self._loop.call_soon_threadsafe(self._begin, machine, prepared)
+
+    def _begin(self, machine: _core.Machine, prepared: _core.Prepared) -> None:
+        task = self._loop.create_task(self._work(machine, prepared))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, machine: _core.Machine, prepared: _core.Prepared) -> None:
+        try:
+            await self._prepare(self._face(machine))
+        except asyncio.CancelledError as error:
+            prepared.failed(error)
+            raise
+        except Exception as error:
+            prepared.failed(error)
+        else:
+            prepared.succeeded()
+
+    def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
 
 class TemplateCache(CacheFace):

@@ -285,7 +285,8 @@ class SpawnError(Error):
     """A machine that did not come of a template. Nothing is left behind."""
 
     kind: str = "other"
-    """``restore`` when QEMU did not take the state, ``resume`` when it refused a command or to go on."""
+    """``restore`` when QEMU did not take the state, ``resume`` when it refused a command or to go on, ``prepare`` when it was made and
+    its pool's preparation has failed: the cause is what that has raised."""
     exit: Optional[ProcessExit] = None
     """How QEMU ended, if it did."""
     log: bytes = b""

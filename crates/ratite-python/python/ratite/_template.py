@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Type, TypeVar
 
@@ -95,9 +96,15 @@ class Template(TemplateFace):
         kill_timeout: float = 60.0,
         grace: float = 30.0,
         transcript: Optional[Callable[[str, str], object]] = None,
+        prepare: Optional[Callable[[Machine], object]] = None,
     ) -> Pool:
         """A pool of machines that are restored ahead, of which `size` stand ready. The keywords are those of `spawn`, but for what no
-        two machines can have in common. What is wrong with the template is told by `Pool.take`."""
+        two machines can have in common. What is wrong with the template is told by `Pool.take`.
+
+        With `prepare`, each machine runs ahead, until ``prepare(machine)`` returns, and stands still again until it is taken: what all
+        takers would do first is done by then. It runs in a thread of its own, as many at once as there are processors. What it was
+        given is not what the taker gets: nothing noted on it stays, and its machine ends with the pool or with the taker. Events that
+        come meanwhile, and what is read of a console, are the preparation's. When the pool is closed, the machine ends under it."""
         spawning = Spawning(
             base_folder=base_folder,
             log_folder=log_folder,
@@ -111,8 +118,12 @@ class Template(TemplateFace):
             grace=grace,
             transcript=transcript,
         )
-        pool = Pool(self._template.pool(count("size", size), spawning.spawn), size)
-        pool._face = lambda machine: spawning.face(_machine(), machine)
+
+        def face(machine: _core.Machine) -> Machine:
+            return spawning.face(_machine(), machine)
+
+        pool = Pool(self._template.pool(count("size", size), spawning.spawn, _beginning(prepare, face)), size)
+        pool._face = face
         return pool
 
     def store(self: SelfTemplate, path: StrPath) -> SelfTemplate:
@@ -144,12 +155,19 @@ class Pool(PoolFace):
     _face: Callable[[_core.Machine], Machine]
 
     @classmethod
-    def of(cls: Type[SelfPool], machine: Machine, size: int) -> SelfPool:
+    def of(
+        cls: Type[SelfPool], machine: Machine, size: int, *, prepare: Optional[Callable[[Machine], object]] = None
+    ) -> SelfPool:
         """A pool of plain machines as `machine` describes them, started ahead with ``-S``; each runs once it is taken, unless the
-        description has ``-S`` itself. What is wrong with the description is told by `take`."""
+        description has ``-S`` itself. What is wrong with the description is told by `take`. With `prepare`, which boots it, say, each
+        runs ahead; see `Template.pool`."""
         described = copy.copy(machine)
-        pool = cls(_core.Pool.of(described._config(), count("size", size)), size)
-        pool._face = lambda machine: copy.copy(described)._taken(machine)
+
+        def face(machine: _core.Machine) -> Machine:
+            return copy.copy(described)._taken(machine)
+
+        pool = cls(_core.Pool.of(described._config(), count("size", size), _beginning(prepare, face)), size)
+        pool._face = face
         return pool
 
     def take(self) -> Machine:
@@ -175,6 +193,25 @@ class Pool(PoolFace):
     ) -> None:
         """Closes it."""
         self.close()
+
+
+def _beginning(
+    prepare: Optional[Callable[[Machine], object]], face: Callable[[_core.Machine], Machine]
+) -> Optional[Callable[[_core.Machine, _core.Prepared], None]]:
+    """What begins a preparation: ratite's own threads must not be blocked."""
+    if prepare is None:
+        return None
+    whole = prepare
+
+    def work(machine: _core.Machine, prepared: _core.Prepared) -> None:
+        try:
+            whole(face(machine))
+        except BaseException as error:
+            prepared.failed(error)
+        else:
+            prepared.succeeded()
+
+    return lambda *of: Thread(target=work, args=of, name="ratite-prepare").start()
 
 
 class TemplateCache(CacheFace):

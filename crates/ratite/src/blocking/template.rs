@@ -1,7 +1,12 @@
 //! The twins of [`crate::Template`], [`crate::Pool`] and [`crate::TemplateCache`].
 
 use std::error::Error;
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
 
 use crate::blocking::machine::Machine;
 use crate::blocking::wait::Background;
@@ -93,6 +98,21 @@ impl Template {
         Ok(Pool { inner: self.inner.pool_with(size, spawn)?, background: self.background.clone() })
     }
 
+    /// The same, and each machine is prepared before it stands ready; see [`crate::Template::prepared_pool`]. `prepare` may block: it has
+    /// a thread to itself. When the pool goes, the machine is ended under it, which ends its waits.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepared_pool<F, E>(&self, size: usize, spawn: Spawn, prepare: F) -> Result<Pool, SpawnError>
+    where
+        F: Fn(&Machine) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let background = self.background.clone();
+        let inner = self.inner.prepared_pool(size, spawn, preparation(prepare, background.clone()))?;
+        Ok(Pool { inner, background })
+    }
+
     /// Moves a temporary template to where it stays; see [`crate::Template::store`].
     ///
     /// # Errors
@@ -122,6 +142,29 @@ impl Template {
     }
 }
 
+/// A pool's preparation out of one that blocks.
+fn preparation<F, E>(
+    prepare: F,
+    background: Background,
+) -> impl Fn(crate::machine::Machine) -> Preparing + Send + Sync + 'static
+where
+    F: Fn(&Machine) -> Result<(), E> + Send + Sync + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let prepare = Arc::new(prepare);
+    move |inner| {
+        let prepare = Arc::clone(&prepare);
+        let machine = Machine { inner, background: background.clone() };
+        Box::pin(async move {
+            let prepared = spawn_blocking(move || prepare(&machine).map_err(Into::into));
+            // A panic is told as an error, too.
+            prepared.await.unwrap_or_else(|panic| Err(panic.into()))
+        })
+    }
+}
+
+type Preparing = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
+
 /// Machines that are started ahead; see [`crate::Pool`].
 #[derive(Debug)]
 pub struct Pool {
@@ -137,6 +180,21 @@ impl Pool {
     pub fn of(config: &MachineConfig, size: usize) -> Result<Self, SpawnError> {
         let background = Background::start().map_err(SpawnError::Runtime)?;
         Ok(Self { inner: config.pool(size)?, background })
+    }
+
+    /// A pool of plain machines, each of which is prepared before it stands ready; see [`MachineConfig::prepared_pool`] and
+    /// [`Template::prepared_pool`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepared<F, E>(config: &MachineConfig, size: usize, prepare: F) -> Result<Self, SpawnError>
+    where
+        F: Fn(&Machine) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let background = Background::start().map_err(SpawnError::Runtime)?;
+        let inner = config.prepared_pool(size, preparation(prepare, background.clone()))?;
+        Ok(Self { inner, background })
     }
 
     /// A machine that runs; see [`crate::Pool::take`].

@@ -1,5 +1,9 @@
 //! Machines that are started ahead, so that whoever wants one waits for nothing but its resume.
 
+mod source;
+
+use std::error::Error;
+use std::future::Future;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -10,18 +14,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::MachineConfig;
-use crate::launch;
 use crate::machine::Machine;
 use crate::runtime::background;
 use crate::template::Template;
-use crate::template::spawn;
 use crate::template::spawn::Spawn;
 use crate::template::spawn::SpawnError;
+use source::Source;
 
 /// Machines that are started ahead and stand still: each that is taken is followed by another one.
 ///
 /// They are started and kept on the background runtime, as many at once as there are processors. Dropping the pool ends those
 /// that nobody has taken; it never waits. What was taken is the taker's.
+///
+/// One machine after the other can also be *prepared* before anybody takes it ([`Template::prepared_pool`],
+/// [`MachineConfig::prepared_pool`]): it runs until the pool's preparation is done, and stands still again until it is taken. What all
+/// takers would do first is done by then: plug a network card in that no other machine has, log in, renew the guest's random
+/// numbers. QEMU has then translated that part of the guest, too, which is what a restored machine's first answer waits for without
+/// hardware acceleration.
 #[derive(Debug)]
 pub struct Pool {
     source: Arc<Source>,
@@ -33,53 +42,10 @@ pub struct Pool {
     _workers: JoinSet<()>,
 }
 
-/// What the machines of a pool are made of.
-#[derive(Debug)]
-enum Source {
-    Template(Template, Spawn),
-    Config { config: MachineConfig, stands_still: bool },
-}
-
 /// A machine that is ready, or why it is not. Its place is free again when it is taken.
 type Ready = (Result<Machine, SpawnError>, OwnedSemaphorePermit);
 
-impl Source {
-    /// A machine that stands still.
-    async fn start(&self) -> Result<Machine, SpawnError> {
-        match self {
-            Self::Template(template, spawn) => template.restored(spawn).await,
-            Self::Config { config, .. } => Ok(Machine::of(launch::launch(config, None, None).await?)),
-        }
-    }
-
-    /// Lets it run.
-    async fn resume(&self, machine: &Machine) -> Result<(), SpawnError> {
-        match self {
-            Self::Template(template, spawn) => spawn::resume(machine, template.manifest(), spawn).await,
-            Self::Config { stands_still: true, .. } => Ok(()),
-            Self::Config { .. } => match machine.client() {
-                Ok(client) => spawn::go_on(client).await,
-                // Nobody can have stopped it either.
-                Err(_) => Ok(()),
-            },
-        }
-    }
-}
-
 impl Pool {
-    pub(super) fn of_template(template: Template, spawn: Spawn, size: usize) -> Result<Self, SpawnError> {
-        Self::start(Source::Template(template, spawn.in_background()), size)
-    }
-
-    fn of_config(mut config: MachineConfig, size: usize) -> Result<Self, SpawnError> {
-        config.in_background = true;
-        let stands_still = config.args.iter().any(|word| word == "-S" || word == "--S");
-        if !stands_still {
-            config.args.insert(0, "-S".into());
-        }
-        Self::start(Source::Config { config, stands_still }, size)
-    }
-
     fn start(source: Source, size: usize) -> Result<Self, SpawnError> {
         if size == 0 {
             return Err(SpawnError::EmptyPool);
@@ -115,7 +81,7 @@ impl Pool {
                 continue;
             }
             // Another one is begun when this one runs, so that it does not come in its way.
-            match self.source.resume(&machine).await {
+            match self.source.hand_out(&machine).await {
                 // Its end is not known yet.
                 Err(SpawnError::Resume(error)) if error.is_disconnected() => continue,
                 outcome => outcome?,
@@ -147,6 +113,58 @@ impl Pool {
     }
 }
 
+impl Template {
+    /// A pool of machines that are restored ahead, of which `size` stand ready; see [`Pool`].
+    ///
+    /// # Errors
+    /// [`SpawnError::EmptyPool`] for a size of 0; [`SpawnError::Runtime`] when the system gives no thread. What is wrong with the
+    /// template is told by [`Pool::take`].
+    pub fn pool(&self, size: usize) -> Result<Pool, SpawnError> {
+        self.pool_with(size, Spawn::new())
+    }
+
+    /// The same, each as `spawn` says.
+    ///
+    /// # Errors
+    /// As [`Template::pool`].
+    pub fn pool_with(&self, size: usize, spawn: Spawn) -> Result<Pool, SpawnError> {
+        Pool::start(Source::of_template(self.clone(), spawn, None), size)
+    }
+
+    /// The same, and each machine is prepared before it stands ready.
+    ///
+    /// `prepare` runs on the background runtime, as often at once as there are processors, with a machine that runs, unless `spawn` has
+    /// it [paused](Spawn::paused). It must not block; [`crate::blocking::Template::prepared_pool`] takes one that does. What it waits for
+    /// is bounded by its own limits. The handle that it is given is lent: dropping it ends nothing, and the machine ends with the pool or
+    /// with its taker, whoever else still has it. Events that come meanwhile are the preparation's, and so is what it reads of a console: the
+    /// taker reads on behind that.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use ratite::{Machine, Spawn, Template};
+    /// # async fn example(template: &Template) -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = template.prepared_pool(4, Spawn::new(), |machine: Machine| async move {
+    ///     let console = machine.console().expect("the template has one");
+    ///     console.write("hostname $(od -An -N4 -tx4 /dev/hwrng)\n").await?;
+    ///     console.expect("# ", Duration::from_secs(10)).await.map(drop)
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Template::pool`]. That a preparation has failed, with `prepare`'s own error, is told by [`Pool::take`]
+    /// ([`SpawnError::Prepare`]); the machine is ended.
+    pub fn prepared_pool<F, P, E>(&self, size: usize, spawn: Spawn, prepare: F) -> Result<Pool, SpawnError>
+    where
+        F: Fn(Machine) -> P + Send + Sync + 'static,
+        P: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Pool::start(Source::of_template(self.clone(), spawn, Some(source::preparation(prepare))), size)
+    }
+}
+
 impl MachineConfig {
     /// A pool of machines of this configuration, started ahead with `-S`, of which `size` stand ready; each runs once it is taken,
     /// unless the arguments themselves have `-S`. See [`Pool`].
@@ -155,7 +173,21 @@ impl MachineConfig {
     /// [`SpawnError::EmptyPool`] for a size of 0; [`SpawnError::Runtime`] when the system gives no thread. What is wrong with the
     /// configuration is told by [`Pool::take`].
     pub fn pool(&self, size: usize) -> Result<Pool, SpawnError> {
-        Pool::of_config(self.clone(), size)
+        Pool::start(Source::of_config(self.clone(), None), size)
+    }
+
+    /// The same, and each machine is prepared before it stands ready: it boots and gets to where takers want it, say. See
+    /// [`Template::prepared_pool`] for what `prepare` is and may do. The machines need a monitor, by which they are stopped.
+    ///
+    /// # Errors
+    /// As [`MachineConfig::pool`].
+    pub fn prepared_pool<F, P, E>(&self, size: usize, prepare: F) -> Result<Pool, SpawnError>
+    where
+        F: Fn(Machine) -> P + Send + Sync + 'static,
+        P: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Pool::start(Source::of_config(self.clone(), Some(source::preparation(prepare))), size)
     }
 }
 
@@ -168,7 +200,7 @@ async fn work(
     waiting: watch::Sender<usize>,
 ) {
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
-        let outcome = source.start().await;
+        let outcome = source.ready().await;
         // Counted first: whoever takes it counts it back.
         waiting.send_modify(|waiting| *waiting += 1);
         if ready.send((outcome, place)).is_err() {

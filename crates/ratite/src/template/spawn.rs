@@ -1,5 +1,6 @@
 //! What one restored machine has for itself, and the steps by which it comes to run.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -63,6 +64,9 @@ pub enum SpawnError {
     /// A command before the resume, or the resume itself, was refused.
     #[error("the restored machine could not be made to run")]
     Resume(#[source] Box<ExecuteError>),
+    /// What its pool has every machine prepared with did not succeed; the machine was ended.
+    #[error("the machine could not be prepared")]
+    Prepare(#[source] Box<dyn Error + Send + Sync>),
     /// The machines of a pool have died, one after the other, before anybody could take them.
     #[error("{number} machines of the pool have died before anybody could take them")]
     Died {
@@ -325,7 +329,7 @@ fn no_monitor() -> MigrationError {
     MigrationError::Failed { words: "it has no monitor".into() }
 }
 
-/// Lets a restored machine run, as its caller wishes.
+/// Lets a restored machine run for the first time, as its caller wishes.
 pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn) -> Result<(), SpawnError> {
     let Ok(client) = machine.client() else { return Ok(()) };
     for (name, arguments) in &spawn.commands {
@@ -339,12 +343,20 @@ pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn
     }
     go_on(client).await?;
     machine.serve();
-    if let Some(agent) = machine.agent().filter(|_| manifest.agent_answers) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let agent = agent.clone().with_limit(CLOCK);
-        if let Err(error) = agent.set_time(now).await {
-            tracing::warn!(%error, "the guest's clock stands where it was frozen");
-        }
+    set_clock(machine, manifest).await;
+    Ok(())
+}
+
+/// Lets one run again that ran before.
+pub(super) async fn resume_again(
+    machine: &Machine,
+    manifest: &Manifest,
+    spawn: &Spawn,
+) -> Result<(), SpawnError> {
+    let Ok(client) = machine.client() else { return Ok(()) };
+    if !spawn.paused {
+        go_on(client).await?;
+        set_clock(machine, manifest).await;
     }
     Ok(())
 }
@@ -352,6 +364,15 @@ pub(super) async fn resume(machine: &Machine, manifest: &Manifest, spawn: &Spawn
 /// Lets a machine that stands still run.
 pub(super) async fn go_on(client: &Client) -> Result<(), SpawnError> {
     client.execute("cont", ()).await.map(drop).map_err(refused)
+}
+
+/// The guest's clock stood still with the guest.
+async fn set_clock(machine: &Machine, manifest: &Manifest) {
+    let Some(agent) = machine.agent().filter(|_| manifest.agent_answers) else { return };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if let Err(error) = agent.clone().with_limit(CLOCK).set_time(now).await {
+        tracing::warn!(%error, "the guest's clock stands where it was stopped");
+    }
 }
 
 fn refused(error: ExecuteError) -> SpawnError {
