@@ -27,6 +27,7 @@ use ratite_tests::templates::here;
 use ratite_tests::templates::is_running;
 use ratite_tests::templates::plain;
 use rustix::process::Signal;
+use serde_json::json;
 
 #[test]
 fn a_pool_gives_machines_that_run() {
@@ -83,7 +84,9 @@ fn machines_are_prepared_and_stand_still_until_they_are_taken() {
     play(async |stage| {
         let template = at_prompt(&config(stage)).await.freeze().await.unwrap();
         let (keep, kept) = mpsc::channel();
-        let pool = template.prepared_pool(2, here(stage), move |machine: Machine| {
+        // It would be refused a second time.
+        let spawn = here(stage).command("object-add", json!({"qom-type": "rng-builtin", "id": "once"}));
+        let pool = template.prepared_pool(2, spawn, move |machine: Machine| {
             let keep = keep.clone();
             async move {
                 let outcome = say_hello(&machine).await;

@@ -19,12 +19,13 @@ pub(crate) fn is_option(word: &OsStr, name: &str) -> bool {
 }
 
 /// QEMU's options that take no value, of all its versions.
-const FLAGS: [&str; 30] = [
+const FLAGS: [&str; 36] = [
     "S",
     "alt-grab",
     "ctrl-grab",
     "curses",
     "daemonize",
+    "enable-fips",
     "enable-kvm",
     "enable-sync-profile",
     "full-screen",
@@ -42,14 +43,19 @@ const FLAGS: [&str; 30] = [
     "no-user-config",
     "nodefaults",
     "nographic",
+    "old-param",
     "only-migratable",
     "portrait",
     "preconfig",
     "s",
+    "semihosting",
     "singlestep",
     "snapshot",
     "usb",
+    "version",
     "win2k-hack",
+    "xen-attach",
+    "xen-domid-restrict",
 ];
 
 /// The places of the words that are neither an option nor the value of one: QEMU takes such a word for the image of the first
