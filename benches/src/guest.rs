@@ -41,9 +41,17 @@ pub(crate) fn config(mib: u32) -> MachineConfig {
     linux_guest::machine(&["no_timer_check"]).machine_type("q35").arg("-m").arg(mib.to_string())
 }
 
-/// Waits until the guest's shell is at its first prompt.
+/// Waits for the guest's prompt, and tells it the cursor's place, which busybox asks for, as a terminal does: a shell that was told
+/// nothing waits 20 ms for it behind each line that it gets.
 pub(crate) async fn prompted(machine: &Machine) -> Result<(), Failure> {
-    console(machine)?.expect(linux_guest::PROMPT, LIMIT).await?;
+    let console = console(machine)?;
+    console.expect(linux_guest::PROMPT, LIMIT).await?;
+    console.expect("\x1b[6n", LIMIT).await?;
+    // What is typed behind it is read behind it: once that has come, the guest knows.
+    console.write("\x1b[1;8Rx").await?;
+    console.expect("x", LIMIT).await?;
+    console.write("\x7f").await?;
+    console.expect("\x08", LIMIT).await?;
     Ok(())
 }
 
@@ -53,6 +61,14 @@ pub(crate) async fn answers(machine: &Machine) -> Result<(), Failure> {
     console.write("echo $((6*7))\n").await?;
     console.expect("\n42\r\n", LIMIT).await?;
     Ok(())
+}
+
+/// Has it answer something else, ahead, and be at its prompt again.
+pub(crate) async fn ready(machine: Machine) -> Result<(), Failure> {
+    let console = console(&machine)?;
+    console.write("echo ready\n").await?;
+    console.expect("\nready\r\n", LIMIT).await?;
+    prompted(&machine).await
 }
 
 fn console(machine: &Machine) -> Result<&Console, Failure> {

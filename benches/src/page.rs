@@ -50,10 +50,12 @@ pub(crate) fn page(results: &Results) -> String {
 
 const ABOUT_WAYS: &str = "\n## Templates\n\n\
      A test that needs a guest at its prompt, and by which way it comes to one. The guest is a Linux with a shell of busybox, under\n\
-     emulation (TCG), on a `q35`; it answers when what `echo $((6*7))` prints has come on its console.\n\n\
+     emulation (TCG), on a `q35`; it answers when what `echo $((6*7))` prints has come on its console.\n\
+     When its shell asks for the cursor's place it is told, as by a terminal: otherwise busybox waits 20 ms for that behind each line.\n\n\
      - `cold-boot` boots it; `loadvm` is QEMU's own `savevm`, restored by `-loadvm` from a qcow2 disk; `stream` a template whose RAM\n  \
        cannot be mapped and is read from a migration stream; `mapped` a template as it is meant to be; `pool` the same, from a pool\n  \
-       that is full when a machine is asked for. ratite drives all of them.\n\
+       that is full when a machine is asked for; `prepared` from such a pool whose machines have each run `echo ready` in their shell\n  \
+       ahead, and then stood still. ratite drives all of them.\n\
      - Every time counts from asking for the machine. The medians of at most two rounds; a sample restores five times, and boots\n  \
        once. 32 at once are measured in one round alone: the boots take a minute.\n\
      - Memory is what Linux calls PSS, of all QEMUs, once all guests have answered: what several share is counted once.\n\n";

@@ -91,7 +91,7 @@ pub(crate) const CLIENTS: Table = &[
 ];
 
 /// By which way a test comes to a guest that waits for commands.
-pub(crate) const WAYS: Table = &["cold-boot", "loadvm", "stream", "mapped", "pool"];
+pub(crate) const WAYS: Table = &["cold-boot", "loadvm", "stream", "mapped", "pool", "prepared"];
 
 /// Every contender is in one of them alone.
 pub(crate) const TABLES: [Table; 2] = [CLIENTS, WAYS];

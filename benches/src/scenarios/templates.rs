@@ -4,6 +4,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use ratite::Machine;
+use ratite::Pool;
+use ratite::Spawn;
 
 use crate::contenders;
 use crate::guest;
@@ -29,7 +31,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "template_256",
         title: "the same with 256 MiB",
-        figures: &[RUNNING, ANSWER.required(&[Required::ratio("pool", 0.025)])],
+        figures: &[
+            RUNNING,
+            ANSWER.required(&[Required::ratio("pool", 0.025), Required::ratio("prepared", 0.025)]),
+        ],
         contenders: &ways::<256>(),
         python: false,
         rounds: ROUNDS,
@@ -44,8 +49,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-const RUNNING: Figure =
-    Figure::new("running_ms", "ms until it runs", Better::Less).required(&[Required::value("pool", 15.0)]);
+const RUNNING: Figure = Figure::new("running_ms", "ms until it runs", Better::Less)
+    .required(&[Required::value("pool", 15.0), Required::value("prepared", 15.0)]);
 
 const ANSWER: Figure = Figure::new("answer_ms", "ms to its first answer", Better::Less).value();
 
@@ -55,13 +60,14 @@ const ROUNDS: Option<usize> = Some(2);
 /// How often a sample restores the guest; it boots it once.
 const TIMES: usize = 5;
 
-const fn ways<const MIB: u32>() -> [Contender; 5] {
+const fn ways<const MIB: u32>() -> [Contender; 6] {
     [
         Contender { name: "cold-boot", sample: cold_boot::<MIB> },
         Contender { name: "loadvm", sample: loadvm::<MIB> },
         Contender { name: "stream", sample: stream::<MIB> },
         Contender { name: "mapped", sample: mapped::<MIB> },
         Contender { name: "pool", sample: pool::<MIB> },
+        Contender { name: "prepared", sample: prepared::<MIB> },
     ]
 }
 
@@ -99,19 +105,27 @@ fn mapped<const MIB: u32>() -> Result<Sample, Failure> {
     })
 }
 
-/// The pool is full whenever a machine is asked for.
 fn pool<const MIB: u32>() -> Result<Sample, Failure> {
+    contenders::current_thread()?.block_on(async { taken(guest::mapped(MIB).await?.pool(1)?).await })
+}
+
+fn prepared<const MIB: u32>() -> Result<Sample, Failure> {
     contenders::current_thread()?.block_on(async {
-        let pool = guest::mapped(MIB).await?.pool(1)?;
-        let mut course = Course::default();
-        for _ in 0..times() {
-            pool.filled().await;
-            let began = Instant::now();
-            let machine = pool.take().await?;
-            course.end(began, began.elapsed(), machine).await?;
-        }
-        course.sample()
+        let template = guest::mapped(MIB).await?;
+        taken(template.prepared_pool(1, Spawn::new(), guest::ready)?).await
     })
+}
+
+/// The pool is full whenever a machine is asked for.
+async fn taken(pool: Pool) -> Result<Sample, Failure> {
+    let mut course = Course::default();
+    for _ in 0..times() {
+        pool.filled().await;
+        let began = Instant::now();
+        let machine = pool.take().await?;
+        course.end(began, began.elapsed(), machine).await?;
+    }
+    course.sample()
 }
 
 async fn restored(restore: impl AsyncFn() -> Result<Machine, Failure>) -> Result<Sample, Failure> {
