@@ -160,6 +160,7 @@ fn a_preparation_that_fails_is_told_and_the_next_machine_is_tried() {
         let times = AtomicUsize::new(0);
         let pool = template.prepared_pool(1, here(stage), move |machine: Machine| {
             let time = times.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(time, 3, "before it began");
             async move {
                 match time {
                     0 => Err(format!("not {} again", machine.pid())),
@@ -177,13 +178,15 @@ fn a_preparation_that_fails_is_told_and_the_next_machine_is_tried() {
         let refused = pool.take().await.unwrap_err();
         let panicked = pool.take().await.unwrap_err();
         let ended = pool.take().await.unwrap_err();
+        let panicked_at_once = pool.take().await.unwrap_err();
 
         assert!(matches!(&refused, SpawnError::Prepare(cause) if cause.to_string().contains("again")));
         assert_says(&refused, &["the machine could not be prepared", "not ", " again"]);
         assert_says(&panicked, &["the machine could not be prepared", "out of order"]);
         assert!(matches!(ended, SpawnError::Prepare(_)), "{ended}");
+        assert_says(&panicked_at_once, &["the machine could not be prepared", "before it began"]);
         let machine = pool.take().await.unwrap();
-        echoes(&machine, "the fourth").await;
+        echoes(&machine, "the fifth").await;
         machine.kill().await.unwrap();
     });
 }

@@ -45,7 +45,8 @@ use crate::workdir::Log;
 /// an [`std::sync::Arc`].
 ///
 /// Dropping it ends the machine by force without waiting: the process with its group is killed, reaped, and the work
-/// folder removed, in the background. [`Machine::shutdown`] is how one learns how it ended.
+/// folder removed, in the background. [`Machine::shutdown`] is how one learns how it ended. A handle that was lent to a pool's
+/// preparation ([`crate::Template::prepared_pool`]) ends nothing.
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) running: Arc<Running>,

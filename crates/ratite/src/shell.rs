@@ -259,7 +259,8 @@ impl Shell {
         }
         let text = plain_text(rest);
         let line = text.rsplit('\n').next().unwrap_or_default();
-        if !line.is_empty() {
+        // The beginning of the one that is known is that one, of which the rest is still on its way.
+        if !self.prompt.starts_with(line) {
             self.prompt = line.to_owned();
         }
         Ok(())

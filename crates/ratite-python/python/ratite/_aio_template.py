@@ -183,12 +183,15 @@ class _Preparing:
         self._prepare, self._face = prepare, face
         self._loop = asyncio.get_running_loop()
         self._tasks: Set[asyncio.Task[None]] = set()
+        self._is_over = False
 
     def __call__(self, machine: _core.Machine, prepared: _core.Prepared) -> None:
         """Begins with one; called by a thread of ratite's own."""
         self._loop.call_soon_threadsafe(self._begin, machine, prepared)
 
     def _begin(self, machine: _core.Machine, prepared: _core.Prepared) -> None:
+        if self._is_over:
+            return
         task = self._loop.create_task(self._work(machine, prepared))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -205,6 +208,7 @@ class _Preparing:
             prepared.succeeded()
 
     def cancel(self) -> None:
+        self._is_over = True
         for task in self._tasks:
             task.cancel()
 

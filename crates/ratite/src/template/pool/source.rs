@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
@@ -32,7 +33,7 @@ enum Origin {
     Config { config: MachineConfig, stands_still: bool },
 }
 
-pub(super) type Prepare = Box<dyn Fn(Machine) -> Preparation + Send + Sync>;
+pub(super) type Prepare = Arc<dyn Fn(Machine) -> Preparation + Send + Sync>;
 
 type Preparation = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
 
@@ -43,7 +44,7 @@ where
     P: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    Box::new(move |machine| {
+    Arc::new(move |machine| {
         let prepared = prepare(machine);
         Box::pin(async move { prepared.await.map_err(Into::into) })
     })
@@ -75,8 +76,9 @@ impl Source {
         let Some(prepare) = &self.prepare else { return Ok(machine) };
         self.resume(&machine).await?;
         // In a task of its own: a panic is the taker's to hear of, and not the end of the pool.
+        let (prepare, lent) = (Arc::clone(prepare), machine.lent());
         let mut preparing = JoinSet::new();
-        preparing.spawn(prepare(machine.lent()));
+        preparing.spawn(async move { prepare(lent).await });
         match preparing.join_next().await {
             Some(Ok(outcome)) => outcome.map_err(SpawnError::Prepare)?,
             Some(Err(panic)) => return Err(SpawnError::Prepare(panic.into())),
