@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -11,6 +13,7 @@ use ratite::MachineError;
 use ratite::Monitor;
 use ratite::Timeouts;
 use ratite::qmp::Command;
+use ratite::qmp::Direction;
 use ratite::qmp::ExecuteError;
 use ratite::qmp::Transcript;
 use ratite_tests::scenario::AT_ONCE;
@@ -18,6 +21,7 @@ use ratite_tests::scenario::PATIENCE;
 use ratite_tests::scenario::assert_says;
 use ratite_tests::scenario::play;
 use ratite_tests::scenario::send_signal;
+use ratite_tests::scenario::wait_until;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
@@ -193,7 +197,15 @@ fn qemu_dying_under_a_command_is_told_with_its_end_and_the_command() {
 #[test]
 fn all_commands_under_way_are_told_of_the_death() {
     play(async |stage| {
-        let machine = Arc::new(stage.fake(&["never-answer=stop"]).launch().await.unwrap());
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let transcript = Transcript::new(move |entry| {
+            if entry.direction == Direction::Sent && entry.text.contains("\"stop\"") {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let config = stage.fake(&["never-answer=stop"]).transcript(transcript);
+        let machine = Arc::new(config.launch().await.unwrap());
         // No more than QEMU takes in at once (8); the next would wait for one of them.
         let waiting: Vec<_> = (0..6)
             .map(|_| {
@@ -201,6 +213,7 @@ fn all_commands_under_way_are_told_of_the_death() {
                 tokio::spawn(async move { machine.cmd("stop", ()).await.unwrap_err().to_string() })
             })
             .collect();
+        wait_until("all were sent", PATIENCE, || sent.load(Ordering::Relaxed) == 6);
 
         check_dies(&machine, "fake-exit", &["QEMU exited with status 3 while `fake-exit`"]).await;
 
