@@ -301,6 +301,7 @@ def test_a_pool_prepares_its_machines_ahead(frozen, base):
 def test_a_pool_of_plain_machines_boots_them_ahead(guest):
     with ratite.Pool.of(guest(), 1, prepare=lambda machine: machine.console.expect("> ")) as pool:
         with pool.take() as machine:
+            assert machine.console.tail(64).endswith(b"> ")
             says(machine, "echo booted", "booted")
 
 

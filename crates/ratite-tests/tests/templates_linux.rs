@@ -209,3 +209,29 @@ fn the_hosts_time_and_randomness_are_to_be_had_right_after_the_resume() {
         assert_ne!(drawn[0], drawn[1]);
     });
 }
+
+/// Names that no two spawns share, although their driver may have fetched the same random bytes before the freeze.
+const NAME: &str =
+    "head -c 1024 /dev/hwrng >/dev/null; hostname guest-$(od -An -N4 -tx4 /dev/hwrng | tr -d ' ')";
+
+#[test]
+fn guests_of_a_pool_are_named_ahead_each_its_own_way() {
+    play(async |stage| {
+        let machine = booted(&config(stage, &[VIRTIO])).await;
+        let template = machine.freeze().await.unwrap();
+        let name = |machine: Machine| async move { shell(&machine).await.check(NAME, LIMIT).await.map(drop) };
+        let pool = template.prepared_pool(2, here(stage), name).unwrap();
+
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            let machine = pool.take().await.unwrap();
+            names.push(said(&machine, "hostname").await);
+            machine.kill().await.unwrap();
+        }
+
+        assert!(names.iter().all(|name| name.len() == "guest-".len() + 8), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 3, "{names:?}");
+    });
+}

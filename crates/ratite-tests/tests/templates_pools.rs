@@ -131,8 +131,10 @@ fn a_plain_machine_is_prepared_too_and_one_that_is_to_stand_still_does() {
         };
         let config = config(stage);
         let booted = config.prepared_pool(1, boot).unwrap().take().await.unwrap();
-        // The prompt was the preparation's to read, and nothing else has come since.
-        assert_eq!(booted.console().unwrap().take().unwrap(), b"");
+        // The prompt has come, was the preparation's to read, and nothing else has come since.
+        let console = booted.console().unwrap();
+        assert!(console.tail(1 << 10).text().ends_with(guest::PROMPT));
+        assert_eq!(console.take().unwrap(), b"");
         echoes(&booted, "plain").await;
         booted.kill().await.unwrap();
 
@@ -183,7 +185,7 @@ fn a_preparation_that_fails_is_told_and_the_next_machine_is_tried() {
         assert!(matches!(&refused, SpawnError::Prepare(cause) if cause.to_string().contains("again")));
         assert_says(&refused, &["the machine could not be prepared", "not ", " again"]);
         assert_says(&panicked, &["the machine could not be prepared", "out of order"]);
-        assert!(matches!(ended, SpawnError::Prepare(_)), "{ended}");
+        assert_says(&ended, &["the machine could not be prepared", "QEMU was killed by signal 9"]);
         assert_says(&panicked_at_once, &["the machine could not be prepared", "before it began"]);
         let machine = pool.take().await.unwrap();
         echoes(&machine, "the fifth").await;
@@ -230,6 +232,7 @@ fn pools_without_async_prepare_in_threads() {
         ] {
             let machine = pool.take().unwrap();
             let console = machine.console().unwrap();
+            assert!(console.tail(1 << 10).text().contains("\nhello\r\n"));
             console.write("echo taken\n").unwrap();
             console.expect("\ntaken\r\n", PATIENCE).unwrap();
             machine.kill().unwrap();

@@ -259,8 +259,7 @@ impl Shell {
         }
         let text = plain_text(rest);
         let line = text.rsplit('\n').next().unwrap_or_default();
-        // The beginning of the one that is known is that one, of which the rest is still on its way.
-        if !self.prompt.starts_with(line) {
+        if is_another(&self.prompt, line) {
             self.prompt = line.to_owned();
         }
         Ok(())
@@ -331,6 +330,12 @@ impl Shell {
     }
 }
 
+/// Whether a line is another prompt than the one that is known, and not the beginning of that, of which the rest is still on
+/// its way.
+fn is_another(prompt: &str, line: &str) -> bool {
+    !prompt.starts_with(line)
+}
+
 /// The bytes without what a terminal has echoed of a line that was typed.
 fn without_echo(bytes: &[u8], typed: &str) -> Vec<u8> {
     let echo = typed.replace('\n', "\r\n");
@@ -341,4 +346,19 @@ fn without_echo(bytes: &[u8], typed: &str) -> Vec<u8> {
         rest = &rest[at + echo.len()..];
     }
     [kept.as_slice(), rest].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_prompt_is_not_another_one() {
+        for line in ["", "gue", "guest# "] {
+            assert!(!is_another("guest# ", line), "{line:?}");
+        }
+        for (prompt, line) in [("", "guest# "), ("guest# ", "guest$ "), ("# ", "/tmp # ")] {
+            assert!(is_another(prompt, line), "{line:?}");
+        }
+    }
 }

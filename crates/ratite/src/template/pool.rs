@@ -145,7 +145,8 @@ impl Template {
     /// # async fn example(template: &Template) -> Result<(), Box<dyn std::error::Error>> {
     /// let pool = template.prepared_pool(4, Spawn::new(), |machine: Machine| async move {
     ///     let console = machine.console().expect("the template has one");
-    ///     console.write("hostname $(od -An -N4 -tx4 /dev/hwrng)\n").await?;
+    ///     console.write("mount -t tmpfs tmpfs /tmp && echo mounted\n").await?;
+    ///     console.expect("\nmounted\r\n", Duration::from_secs(10)).await?;
     ///     console.expect("# ", Duration::from_secs(10)).await.map(drop)
     /// })?;
     /// # Ok(())

@@ -84,8 +84,8 @@ impl Source {
             Some(Err(panic)) => return Err(SpawnError::Prepare(panic.into())),
             None => unreachable!("one was spawned"),
         }
-        let client = machine.client().map_err(|error| SpawnError::Prepare(error.into()))?;
-        client.execute("stop", ()).await.map_err(|error| SpawnError::Prepare(error.into()))?;
+        // It may have ended meanwhile, which this tells.
+        machine.cmd("stop", ()).await.map_err(|error| SpawnError::Prepare(error.into()))?;
         // The taker's begin with its resume.
         drop(machine.take_events());
         Ok(machine)
