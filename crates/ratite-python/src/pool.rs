@@ -95,7 +95,10 @@ pub(crate) fn preparation(begin: Py<PyAny>) -> impl Fn(ratite::Machine) -> Outco
 }
 
 /// Resolves once a preparation is over.
-pub(crate) struct Outcome(oneshot::Receiver<PyResult<()>>);
+pub(crate) struct Outcome(oneshot::Receiver<Told>);
+
+/// How a preparation went.
+type Told = Result<(), Raised>;
 
 impl Future for Outcome {
     type Output = Result<(), Unprepared>;
@@ -111,14 +114,14 @@ impl Future for Outcome {
 /// Why a machine was not prepared.
 #[derive(Debug)]
 pub(crate) enum Unprepared {
-    Raised(PyErr),
+    Raised(Raised),
     GivenUp,
 }
 
 impl fmt::Display for Unprepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Raised(error) => error.fmt(f),
+            Self::Raised(raised) => raised.fmt(f),
             Self::GivenUp => f.write_str("its preparation was given up"),
         }
     }
@@ -126,10 +129,36 @@ impl fmt::Display for Unprepared {
 
 impl Error for Unprepared {}
 
+/// What a preparation has raised. It leads to all that this had at hand, its machine too, and so goes at once wherever it is
+/// dropped: without the interpreter, that would be put off until something else of ratite is called.
+#[derive(Debug)]
+pub(crate) struct Raised(Option<PyErr>);
+
+impl Raised {
+    pub(crate) fn into_error(mut self) -> PyErr {
+        self.0.take().expect("only this and dropping takes it")
+    }
+}
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |error| error.fmt(f))
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        let Some(error) = self.0.take() else { return };
+        if let Some(_inside) = gate::enter() {
+            let _dropped = Python::try_attach(|_| drop(error));
+        }
+    }
+}
+
 /// To whom a preparation says how it went.
 #[pyclass(frozen, module = "ratite._core")]
 pub(crate) struct Prepared {
-    outcome: Owned<Mutex<Option<oneshot::Sender<PyResult<()>>>>>,
+    outcome: Owned<Mutex<Option<oneshot::Sender<Told>>>>,
 }
 
 impl Prepared {
@@ -137,7 +166,7 @@ impl Prepared {
         let Ok(sender) = self.outcome.get(py) else { return };
         if let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Nobody waits for it any more, if the pool is gone.
-            let _told = sender.send(outcome);
+            let _told = sender.send(outcome.map_err(|error| Raised(Some(error))));
         }
     }
 }

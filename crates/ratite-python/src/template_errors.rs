@@ -135,7 +135,7 @@ impl Raise for SpawnError {
                 if let Ok(cause) = cause.downcast::<Unprepared>()
                     && let Unprepared::Raised(raised) = *cause
                 {
-                    error.set_cause(py, Some(raised));
+                    error.set_cause(py, Some(raised.into_error()));
                 }
                 error
             }
